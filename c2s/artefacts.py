@@ -1,0 +1,110 @@
+"""Files on disk: atomic writes, JSON, hashes, and output folders that are never overwritten by accident."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from c2s.errors import ArtefactError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` that replaces it when the block succeeds and vanishes when it fails."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; results are ordinary ones
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN becomes ``null``, numpy scalars and arrays become plain values."""
+    text = json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return the JSON value in ``path``.
+
+    Raises
+    ------
+    ArtefactError
+        The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = f"no file {path}"
+        raise ArtefactError(msg) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is not valid JSON ({error}); it may be truncated: write it again"
+        raise ArtefactError(msg) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def prepare_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Return ``path`` as an existing empty folder.
+
+    Raises
+    ------
+    ArtefactError
+        The folder holds files and ``overwrite`` is false, or the path is a file.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        msg = f"{folder} is a file; name a folder"
+        raise ArtefactError(msg)
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            msg = f"{folder} is not empty; name another folder, or pass overwrite=True (--overwrite) to replace it"
+            raise ArtefactError(msg)
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def hash_of(*parts: Any) -> str:
+    """Return the first 16 hex digits of the SHA-256 of arrays (dtype, shape, bytes) and of anything JSON can hold."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update(json.dumps(_plain(part), sort_keys=True).encode())
+        digest.update(b"\x00")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,137 @@
+"""Perturbation libraries: what is given to cells, by name, targets, mechanism, dose and time."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from c2s.errors import ArtefactError, DataError
+
+ROLES = ("drug", "vehicle", "positive_control", "negative_control", "decoy")
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """One row of a library.
+
+    Attributes
+    ----------
+    name : str
+        Unique in its library.
+    targets : tuple of str
+        Gene symbols the perturbation acts on.
+    mechanism, dose, time, smiles : str
+        Free text with units, empty where unknown.
+    role : {"drug", "vehicle", "positive_control", "negative_control", "decoy"}
+        What the row is for in a screen.
+    """
+
+    name: str
+    targets: tuple[str, ...] = ()
+    mechanism: str = ""
+    dose: str = ""
+    time: str = ""
+    smiles: str = ""
+    role: str = "drug"
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            msg = "a perturbation has no name; every row of a library needs one"
+            raise DataError(msg)
+        if self.role not in ROLES:
+            msg = f"perturbation {self.name!r} has role {self.role!r}; expected one of {', '.join(ROLES)}"
+            raise DataError(msg)
+        object.__setattr__(self, "targets", tuple(self.targets))
+
+    def with_role(self, role: str) -> Perturbation:
+        """Return a copy with another role."""
+        return replace(self, role=role)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON-able values."""
+        return {**asdict(self), "targets": list(self.targets)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Perturbation:
+        """Return the perturbation that :meth:`to_dict` wrote."""
+        return cls(**{**values, "targets": tuple(values.get("targets", ()))})
+
+
+COLUMNS = tuple(field.name for field in fields(Perturbation))
+
+
+def split_targets(text: str) -> tuple[str, ...]:
+    """Return the gene symbols in ``"JAK1|JAK2"`` (``|``, ``;`` or ``,`` between them), in order, once each."""
+    for separator in (";", ","):
+        text = text.replace(separator, "|")
+    return tuple(dict.fromkeys(part.strip() for part in text.split("|") if part.strip()))
+
+
+def check_library(library: Iterable[Perturbation], *, source: str = "the library") -> list[Perturbation]:
+    """Return the library as a list.
+
+    Raises
+    ------
+    DataError
+        It is empty, or names repeat (they are listed).
+    """
+    rows = list(library)
+    if not rows:
+        msg = f"{source} holds no perturbation"
+        raise DataError(msg)
+    repeated = [name for name, count in Counter(row.name for row in rows).items() if count > 1]
+    if repeated:
+        shown = ", ".join(repeated[:10]) + (" …" if len(repeated) > 10 else "")
+        msg = f"{source} names {len(repeated)} perturbation(s) more than once: {shown}. Give each row its own name"
+        raise DataError(msg)
+    return rows
+
+
+def read_library(path: str | os.PathLike[str]) -> list[Perturbation]:
+    """Return the perturbations in a CSV or TSV file.
+
+    The header must hold ``name``; ``targets`` (symbols joined by ``|`` or ``;``), ``mechanism``, ``dose``, ``time``,
+    ``smiles`` and ``role`` are optional, other columns are ignored.
+
+    Raises
+    ------
+    ArtefactError
+        The file cannot be read.
+    DataError
+        No ``name`` column, an empty or repeated name, an unknown role, or no row.
+    """
+    source = Path(path)
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"cannot read the library {source}: {error}"
+        raise ArtefactError(msg) from error
+    header = text.partition("\n")[0]
+    rows = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in header else ",")
+    names = [str(name).strip().lower() for name in rows.fieldnames or []]
+    if "name" not in names:
+        msg = f"{source} has no column 'name'; found {', '.join(names) or 'nothing'}. Columns read: {', '.join(COLUMNS)}"
+        raise DataError(msg)
+    library = []
+    for number, row in enumerate(rows, start=2):
+        values = {str(key).strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
+        if not values["name"]:
+            msg = f"{source}, line {number}: the name is empty"
+            raise DataError(msg)
+        known = {column: values[column] for column in COLUMNS if values.get(column)}
+        known["role"] = known.get("role", "drug").lower().replace(" ", "_")
+        library.append(Perturbation(**{**known, "targets": split_targets(values.get("targets", ""))}))  # type: ignore[arg-type]
+    return check_library(library, source=str(source))
+
+
+def library_frame(library: Sequence[Perturbation]) -> pd.DataFrame:
+    """Return the library as a table, targets joined by ``|``; :func:`read_library` reads it back from CSV."""
+    rows = [{**perturbation.to_dict(), "targets": "|".join(perturbation.targets)} for perturbation in library]
+    return pd.DataFrame(rows, columns=list(COLUMNS))

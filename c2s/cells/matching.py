@@ -1,0 +1,98 @@
+"""Matching: for each perturbed cell, control cells of the same donor, type and context, and cells treated alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from c2s.errors import DataError
+
+
+def match_controls(
+    obs: pd.DataFrame, *, perturbed: np.ndarray, control: np.ndarray, by: Sequence[str], k: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return ``k`` matched control cells per perturbed cell, drawn at random within strata.
+
+    Parameters
+    ----------
+    obs : DataFrame, n rows
+        Cell metadata.
+    perturbed, control : ndarray of int
+        Row numbers of the cells to match and of the controls to draw from. A cell is never its own match, so vehicle
+        cells can be matched to other vehicle cells.
+    by : sequence of str
+        Columns whose values must agree (donor, cell type, context).
+    k : int
+        Controls per cell, without replacement while the stratum lasts.
+    rng : Generator
+        Source of randomness.
+
+    Returns
+    -------
+    ndarray, shape (len(perturbed), k), int64
+        Row numbers into ``obs``.
+
+    Raises
+    ------
+    DataError
+        A column is missing, or a perturbed cell's stratum has no control (the strata are listed).
+    """
+    labels = _strata(obs, by)
+    codes = labels.factorize()[0]
+    pools = {code: control[codes[control] == code] for code in np.unique(codes[perturbed])}
+    empty = [code for code, pool in pools.items() if len(pool) < (2 if np.isin(pool, perturbed).any() else 1)]
+    if empty:
+        names = sorted({str(labels.iloc[int(np.flatnonzero(codes == code)[0])]) for code in empty})
+        shown = "; ".join(names[:8]) + (" …" if len(names) > 8 else "")
+        msg = f"{len(names)} strata of ({', '.join(by)}) have no control cell to match: {shown}. Match by fewer columns"
+        raise DataError(msg)
+    matches = np.empty((len(perturbed), k), dtype=np.int64)
+    for row, cell in enumerate(perturbed):
+        pool = pools[codes[cell]]
+        pool = pool[pool != cell]
+        matches[row] = rng.choice(pool, size=k, replace=len(pool) < k)
+    return matches
+
+
+def pool_alike(
+    obs: pd.DataFrame, *, cells: np.ndarray, among: np.ndarray, by: Sequence[str], k: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return each cell with ``k - 1`` others of its stratum, drawn at random; a lone cell stands ``k`` times.
+
+    Parameters
+    ----------
+    obs : DataFrame, n rows
+    cells, among : ndarray of int
+        Row numbers of the cells to pool, and of those that may join them.
+    by : sequence of str
+        Columns whose values must agree; the perturbation is one of them.
+    k : int
+        Cells a pool.
+    rng : Generator
+
+    Returns
+    -------
+    ndarray, shape (len(cells), k), int64
+        Row numbers; the cell itself comes first.
+    """
+    codes = _strata(obs, by).factorize()[0]
+    members = {code: among[codes[among] == code] for code in np.unique(codes[cells])}
+    pools = np.repeat(np.asarray(cells, dtype=np.int64)[:, None], k, axis=1)
+    for row, cell in enumerate(cells):
+        others = members[codes[cell]]
+        others = others[others != cell]
+        if len(others) and k > 1:
+            pools[row, 1:] = rng.choice(others, size=k - 1, replace=len(others) < k - 1)
+    return pools
+
+
+def _strata(obs: pd.DataFrame, by: Sequence[str]) -> pd.Series:
+    missing = [column for column in by if column not in obs]
+    if missing:
+        msg = f"obs has no column {', '.join(map(repr, missing))}; found {', '.join(map(str, obs.columns))}"
+        raise DataError(msg)
+    if not by:
+        return pd.Series("all", index=range(len(obs)))
+    return obs[list(by)].astype(str).agg(" | ".join, axis=1)

@@ -1,0 +1,204 @@
+"""AnnData in: files read with clear errors, and one checked, canonical CSR matrix out of any layer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from c2s.cells.genes import OnCollision, apply_aliases, listed, refuse_duplicates
+from c2s.cells.normalise import scale_of
+from c2s.errors import ArtefactError, ConfigError, DataError
+
+
+def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
+    """Return the AnnData in an ``.h5ad`` file, in memory.
+
+    Raises
+    ------
+    ArtefactError
+        There is no such file, it is another format, or it cannot be read to its end.
+    """
+    file = Path(path)
+    if not file.is_file():
+        msg = f"no file {file}; pass the path of an .h5ad file"
+        raise ArtefactError(msg)
+    if file.suffix.lower() != ".h5ad":
+        msg = f"{file.name} is not an .h5ad file; convert it, e.g. scanpy.read_10x_h5(...).write_h5ad('cells.h5ad')"
+        raise ArtefactError(msg)
+    try:
+        return ad.read_h5ad(file)
+    except Exception as error:  # whatever a damaged file makes h5py and anndata raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        msg = (
+            f"cannot read {file} ({file.stat().st_size:,} bytes): {reason}. "
+            "It is truncated or not an AnnData file: download or write it again"
+        )
+        raise ArtefactError(msg) from error
+
+
+def require_column(obs: pd.DataFrame, column: str, argument: str) -> pd.Series:
+    """Return ``obs[column]``.
+
+    Parameters
+    ----------
+    argument
+        The argument a user would change, e.g. ``"perturbation_key"``; it goes into the message.
+
+    Raises
+    ------
+    DataError
+        There is no such column; the message lists those there are.
+    """
+    if column not in obs.columns:
+        found = listed(obs.columns) if len(obs.columns) else "no columns"
+        msg = f"obs has no column {column!r}; found {found}. Pass {argument}="
+        raise DataError(msg)
+    return obs[column]
+
+
+def expression(
+    adata: ad.AnnData,
+    *,
+    layer: str | None = None,
+    on_collision: OnCollision = "error",
+    aliases: Mapping[str, str] | None = None,
+) -> tuple[sp.csr_matrix, list[str]]:
+    """Return the chosen matrix as canonical CSR, and its gene names.
+
+    Parameters
+    ----------
+    layer
+        None reads ``adata.X``, ``"raw"`` reads ``adata.raw.X`` with its own genes, any other name reads that layer.
+    on_collision
+        What to do with genes of the same name: ``"error"`` or ``"sum"`` (adds counts).
+    aliases
+        Old name → current name, applied first.
+
+    Returns
+    -------
+    matrix : csr_matrix, shape (n_cells, n_genes), int32, int64 or float32
+        Columns sorted in each row, no duplicate entries, no stored zeros. Never the caller's own object changed.
+    genes : list of str, unique
+
+    Raises
+    ------
+    DataError
+        No cells or genes, no such layer, NaN or infinite values, negative values, nothing but zeros, duplicated genes.
+    """
+    values, names, label = _choose(adata, layer)
+    if 0 in values.shape:
+        msg = f"{label} is empty: {values.shape[0]:,} cells × {values.shape[1]:,} genes"
+        raise DataError(msg)
+    matrix = _canonical(values, label)
+    _refuse_bad_values(matrix, adata, layer, label)
+    genes = apply_aliases(names, aliases)
+    if on_collision == "sum":
+        matrix, genes = _summed(matrix, genes, label)
+    elif on_collision == "error":
+        refuse_duplicates(genes)
+    else:
+        msg = f"on_collision is {on_collision!r}; choose 'error' or 'sum'"
+        raise ConfigError(msg)
+    return matrix, genes
+
+
+def _choose(adata: ad.AnnData, layer: str | None) -> tuple[Any, list[str], str]:
+    """Return the matrix, its genes and its name in messages."""
+    if layer == "raw":
+        if adata.raw is None:
+            msg = f"layer='raw', but adata.raw is None{_alternatives(adata, layer)}"
+            raise DataError(msg)
+        return _in_memory(adata.raw.X), list(map(str, adata.raw.var_names)), "adata.raw.X"
+    names = list(map(str, adata.var_names))
+    if layer is not None:
+        if layer not in adata.layers:
+            msg = f"there is no layer {layer!r}; found {listed(adata.layers) or 'none'}{_alternatives(adata, layer)}"
+            raise DataError(msg)
+        return _in_memory(adata.layers[layer]), names, f"layers[{layer!r}]"
+    if adata.X is None:
+        msg = f"adata.X is None{_alternatives(adata, layer)}"
+        raise DataError(msg)
+    return _in_memory(adata.X), names, "adata.X"
+
+
+def _in_memory(values: Any) -> Any:
+    if hasattr(values, "to_memory"):  # a sparse matrix backed by a file
+        return values.to_memory()
+    return values if sp.issparse(values) else np.asarray(values)
+
+
+def _canonical(values: Any, label: str) -> sp.csr_matrix:
+    """Return CSR with sorted unique columns, without stored zeros, int32/int64/float32."""
+    if isinstance(values, np.ndarray) and values.ndim != 2:
+        msg = f"{label} has {values.ndim} dimensions; expected cells × genes"
+        raise DataError(msg)
+    kind = values.dtype.kind
+    if kind not in "buif":
+        msg = f"{label} holds {values.dtype} values; expected numbers"
+        raise DataError(msg)
+    own = not (sp.issparse(values) and values.format == "csr")
+    matrix = sp.csr_matrix(values)
+    if not matrix.has_canonical_format:
+        wide = np.int64 if kind != "f" else matrix.dtype  # int8 entries may not be added up in eight bits
+        matrix = matrix.astype(wide, copy=not own)
+        matrix.sum_duplicates()
+        own = True
+    if kind == "f":
+        matrix = matrix.astype(np.float32, copy=False)
+    else:
+        largest = int(matrix.data.max()) if matrix.nnz else 0
+        matrix = matrix.astype(np.int32 if largest < 2**31 else np.int64, copy=False)
+    if matrix.nnz and matrix.data.min() <= 0 and np.count_nonzero(matrix.data) < matrix.nnz:
+        matrix = matrix if own else matrix.copy()
+        matrix.eliminate_zeros()
+    return matrix
+
+
+def _refuse_bad_values(matrix: sp.csr_matrix, adata: ad.AnnData, layer: str | None, label: str) -> None:
+    if matrix.nnz == 0:
+        msg = f"{label} holds nothing but zeros{_alternatives(adata, layer)}"
+        raise DataError(msg)
+    smallest = float(matrix.data.min())
+    if not (np.isfinite(smallest) and np.isfinite(matrix.data.max())):  # the minimum of values with a NaN is NaN
+        bad = int(np.count_nonzero(~np.isfinite(matrix.data)))
+        msg = f"{label} holds {bad:,} NaN or infinite values; remove those cells or genes{_alternatives(adata, layer)}"
+        raise DataError(msg)
+    if smallest < 0:
+        msg = (
+            f"{label} holds negative values (smallest {smallest:.4g}), as scaled or centred data do; ranks need counts "
+            f"or a monotone transform of them{_alternatives(adata, layer)}"
+        )
+        raise DataError(msg)
+
+
+def _alternatives(adata: ad.AnnData, layer: str | None) -> str:
+    """Return '. Try …' with the layers that exist and may hold counts, or an empty string."""
+    options = []
+    if adata.raw is not None and layer != "raw":
+        options.append('layer="raw"')
+    if "counts" in adata.layers and layer != "counts":
+        options.append('layer="counts"')
+    return f". Try {' or '.join(options)}" if options else ""
+
+
+def _summed(matrix: sp.csr_matrix, genes: list[str], label: str) -> tuple[sp.csr_matrix, list[str]]:
+    """Return the matrix with columns of one name added up, in the order of first appearance."""
+    unique = {gene: position for position, gene in enumerate(dict.fromkeys(genes))}
+    if len(unique) == len(genes):
+        return matrix, genes
+    if scale_of(matrix) == "log1p":
+        msg = f"{label} holds logarithms, which cannot be added up; pass a layer of counts with on_collision='sum'"
+        raise DataError(msg)
+    target = np.array([unique[gene] for gene in genes], dtype=matrix.indices.dtype)
+    merged = sp.csr_matrix(
+        (matrix.data.copy(), target[matrix.indices], matrix.indptr.copy()), (matrix.shape[0], len(unique))
+    )
+    merged.sum_duplicates()
+    return merged, list(unique)

@@ -1,0 +1,64 @@
+"""``c2s decode``: a corpus of sentences back to cells × genes in an .h5ad file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from c2s.cli._config import config_option
+
+
+def decode(
+    corpus: Path = typer.Argument(
+        ..., metavar="CORPUS_FOLDER", help="Sentences, as c2s encode or a model writes them."
+    ),
+    out: Path = typer.Argument(..., metavar="OUT.h5ad", help="Decoded cells: X is log1p of counts per 10,000, sparse."),
+    decoder: Path = typer.Option(
+        None,
+        metavar="FOLDER",
+        help="A fitted decoder, or a corpus with one. [default: the decoder of CORPUS_FOLDER]",
+        show_default=False,
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace OUT.h5ad."),
+    config: Path | None = config_option(),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the settings as JSON and stop."),
+) -> None:
+    """Write the expression that a fitted decoder gives to each gene of each sentence.
+
+    **Examples**
+
+    `c2s encode pbmc.h5ad corpus --fit-decoder`
+
+    `c2s decode corpus decoded.h5ad`
+
+    `c2s decode generated decoded.h5ad --decoder corpus/decoder`
+    """
+    if dry_run:
+        import json
+
+        settings = {name: value for name, value in locals().items() if name not in {"json", "dry_run", "config"}}
+        typer.echo(json.dumps(settings, indent=2, default=str))
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from c2s.artefacts import atomic_path
+    from c2s.errors import ArtefactError
+    from c2s.sentences.corpus import read_sentences
+    from c2s.sentences.decode import RankDecoder
+
+    if out.exists() and not overwrite:
+        msg = f"{out} exists; name another file, or pass --overwrite to replace it"
+        raise ArtefactError(msg)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        step = progress.add_task(f"reading {corpus}")
+        fitted = RankDecoder.read(corpus if decoder is None else decoder)
+        sentences = read_sentences(corpus)
+        progress.update(step, description=f"decoding {len(sentences):,} sentences")
+        cells = fitted.decode(sentences)
+        progress.update(step, description=f"writing {out}")
+        with atomic_path(out) as temporary:
+            cells.write_h5ad(temporary, compression="gzip")
+    typer.echo(f"{cells.n_obs:,} cells × {cells.n_vars:,} genes, {cells.X.nnz:,} values of log1p CP10k → {out}")

@@ -1,0 +1,226 @@
+"""One prefix, many continuations: attention in which all rows of a cell share the keys and values of its prompt.
+
+A library of D drugs asks D questions about the same cell. Its prefix is run once; each row keeps keys and values of its
+own tokens only. Attention adds both parts inside one softmax, so the result equals that of the full sequence, while
+memory and traffic fall from ``D x (P + S)`` to ``P + D x S`` keys a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+
+from c2s.errors import ModelError
+
+IMPLEMENTATION = "c2s_shared_prefix"
+_UNSUPPORTED = ("softcap", "sliding_window", "position_bias", "s_aux")
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    prefix: PrefixCache | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend to the own keys (masked by ``attention_mask``, (R, 1, T, S) bool) and to the cell's prefix together.
+
+    Shapes: query (R, H, T, D); key, value (R, K, S, D) with K dividing H; rows are ordered cell by cell.
+    """
+    unsupported = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
+    if unsupported or attention_mask is None:
+        msg = f"shared-prefix decoding does not support this model's attention ({', '.join(unsupported) or 'no mask'})"
+        raise ModelError(msg)
+    rows, heads, length, width = query.shape
+    kv = key.shape[1]
+    group = heads // kv
+    scale = width**-0.5 if scaling is None else scaling
+    grouped = (query * scale).reshape(rows, kv, group * length, width)
+    own = (grouped @ key.transpose(2, 3)).view(rows, kv, group, length, -1)
+    own = own.masked_fill(~attention_mask[:, :, None], torch.finfo(own.dtype).min)
+    if prefix is None or prefix.keys[module.layer_idx] is None:  # type: ignore[index]
+        weights = torch.softmax(own, dim=-1)
+        out = weights.view(rows, kv, group * length, -1) @ value
+        return out.view(rows, heads, length, width).transpose(1, 2), None
+    prefix_key, prefix_value = prefix.of_layer(module.layer_idx)  # type: ignore[arg-type]
+    cells, places = prefix_key.shape[0], prefix_key.shape[2]
+    each = rows // cells
+    by_cell = grouped.view(cells, each, kv, group * length, width).transpose(1, 2).reshape(cells, kv, -1, width)
+    far = by_cell @ prefix_key.transpose(2, 3)
+    far = far.masked_fill(~prefix.mask[:, None, None, :], torch.finfo(far.dtype).min)
+    far = far.view(cells, kv, each, group * length, places).transpose(1, 2).reshape(rows, kv, group, length, places)
+    weights = torch.softmax(torch.cat([far, own], dim=-1), dim=-1)
+    far_weights = weights[..., :places].reshape(cells, each, kv, group * length, places).transpose(1, 2)
+    out = (far_weights.reshape(cells, kv, -1, places) @ prefix_value).view(cells, kv, each, group * length, width)
+    out = out.transpose(1, 2).reshape(rows, kv, group * length, width)
+    out = out + weights[..., places:].reshape(rows, kv, group * length, -1) @ value
+    return out.view(rows, heads, length, width).transpose(1, 2), None
+
+
+AttentionInterface.register(IMPLEMENTATION, shared_prefix_attention)
+
+
+class PrefixCache:
+    """Keys and values of the prefixes of C cells, per layer: (C, K, P, D), with a mask of real places (C, P)."""
+
+    def __init__(self, n_layers: int, mask: Tensor) -> None:
+        self.keys: list[Tensor | None] = [None] * n_layers
+        self.values: list[Tensor | None] = [None] * n_layers
+        self.mask = mask
+
+    def of_layer(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Return keys and values of a layer."""
+        key, value = self.keys[layer], self.values[layer]
+        if key is None or value is None:
+            msg = f"layer {layer} has no prefix"
+            raise ModelError(msg)
+        return key, value
+
+    @property
+    def lengths(self) -> Tensor:
+        """Number of real prefix tokens of each cell, (C,)."""
+        return self.mask.sum(-1)
+
+
+class RowCache:
+    """Keys and values of each row's own tokens, written in place; what transformers calls a cache."""
+
+    is_compileable = False
+
+    def __init__(self, n_layers: int, capacity: int) -> None:
+        self.capacity, self.used = capacity, 0
+        self.keys: list[Tensor | None] = [None] * n_layers
+        self.values: list[Tensor | None] = [None] * n_layers
+
+    def update(self, key: Tensor, value: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Store new keys and values and return all so far."""
+        stop = self.used + key.shape[2]
+        for store, new in ((self.keys, key), (self.values, value)):
+            if store[layer_idx] is None:
+                store[layer_idx] = new.new_empty(*new.shape[:2], self.capacity, new.shape[3])
+            store[layer_idx][:, :, self.used : stop] = new  # type: ignore[index]
+        return self.keys[layer_idx][:, :, :stop], self.values[layer_idx][:, :, :stop]  # type: ignore[index]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep (or repeat) ``rows``, an index tensor."""
+        for store in (self.keys, self.values):
+            for layer, held in enumerate(store):
+                if held is not None:
+                    kept = held.new_empty(len(rows), *held.shape[1:])
+                    kept[:, :, : self.used] = held[rows, :, : self.used]
+                    store[layer] = kept
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return the number of stored places."""
+        return self.used
+
+
+class PrefixDecoder:
+    """Runs a causal LM over shared prefixes and growing rows.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A decoder whose attention goes through transformers' attention interface, with full causal attention.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.decoder = model.get_decoder()
+        self.n_layers = model.config.num_hidden_layers
+        self.device = model.device
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Use shared-prefix attention within the block, no gradients, evaluation mode; restore what was before."""
+        before, training = self.model.config._attn_implementation, self.model.training
+        self.model.set_attn_implementation(IMPLEMENTATION)
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.model.set_attn_implementation(before)
+            self.model.train(training)
+
+    def prefill(self, prefixes: Sequence[Sequence[int]], *, pad: int) -> PrefixCache:
+        """Run the prefixes, one per cell, and return their keys and values."""
+        ids, mask = right_padded(prefixes, pad, self.device)
+        rows = RowCache(self.n_layers, ids.shape[1])
+        causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=self.device).tril()
+        allowed = causal & mask[:, None, None, :]
+        places = (mask.cumsum(-1) - 1).clamp(min=0)
+        self._run(ids, allowed, places, rows, None)
+        cache = PrefixCache(self.n_layers, mask)
+        cache.keys, cache.values = rows.keys, rows.values
+        return cache
+
+    def extend(self, prefix: PrefixCache, rows: RowCache, ids: Tensor, seen: Tensor) -> Tensor:
+        """Run new tokens of every row.
+
+        Parameters
+        ----------
+        prefix : PrefixCache
+            C cells.
+        rows : RowCache
+            State of R = C x E rows, ordered cell by cell; extended.
+        ids : Tensor, shape (R, T), int64
+            New tokens.
+        seen : Tensor, shape (R, used + T), bool
+            Real places of each row, the new ones included.
+
+        Returns
+        -------
+        Tensor, shape (R, T, width)
+            Last hidden states.
+        """
+        length, each = ids.shape[1], len(ids) // len(prefix.mask)
+        places = torch.arange(seen.shape[1], device=self.device)
+        causal = places[None, :] <= places[seen.shape[1] - length :, None]
+        allowed = causal & seen[:, None, None, :]
+        position = (seen.cumsum(-1) - 1)[:, -length:].clamp(min=0) + prefix.lengths.repeat_interleave(each)[:, None]
+        hidden = self._run(ids, allowed, position, rows, prefix)
+        return hidden
+
+    def _run(self, ids: Tensor, allowed: Tensor, places: Tensor, rows: RowCache, prefix: PrefixCache | None) -> Tensor:
+        out = self.decoder(
+            input_ids=ids, attention_mask=allowed, position_ids=places, past_key_values=rows, use_cache=True, prefix=prefix
+        )
+        rows.used += ids.shape[1]
+        return out.last_hidden_state
+
+    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return the logits of ``tokens`` only, float32, (..., len(tokens))."""
+        head = self.model.get_output_embeddings()
+        out = hidden @ head.weight[tokens].T
+        if getattr(head, "bias", None) is not None:
+            out = out + head.bias[tokens]
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        out = out.float()
+        return cap * torch.tanh(out / cap) if cap else out
+
+
+def right_padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids and mask, (n, longest), padding on the right."""
+    return _padded(sequences, pad, device, left=False)
+
+
+def left_padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids and mask, (n, longest), padding on the left."""
+    return _padded(sequences, pad, device, left=True)
+
+
+def _padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device, *, left: bool) -> tuple[Tensor, Tensor]:
+    longest = max(len(sequence) for sequence in sequences)
+    rows = [[pad] * (longest - len(s)) + list(s) if left else list(s) + [pad] * (longest - len(s)) for s in sequences]
+    real = [[False] * (longest - len(s)) + [True] * len(s) if left else [True] * len(s) + [False] * (longest - len(s)) for s in sequences]
+    return torch.tensor(rows, device=device), torch.tensor(real, device=device)

@@ -1,0 +1,109 @@
+"""Decoy drugs: made-up names on targets that do not move the programme, for the null of the split.
+
+A decoy asks what the model says of a drug it has no reason to believe in. Decoys with *seen* targets take the targets of
+a training perturbation whose observed response leaves the programme alone; decoys with *unseen* targets take genes that
+no training perturbation acts on and that are not in the programme. Names are letters of the library's lengths.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from c2s.cells.library import Perturbation
+from c2s.screening.programmes import Programme
+
+logger = logging.getLogger(__name__)
+
+UNSEEN_SHARE = 1 / 3  # of the decoys, where the library has drugs with unseen targets
+
+
+def support_of(perturbation: Perturbation, trained: Sequence[Perturbation]) -> str:
+    """Return how far a perturbation is from training: ``"seen"``, ``"seen target"`` or ``"unseen"``."""
+    if perturbation.name in {row.name for row in trained}:
+        return "seen"
+    targets = {target for row in trained for target in row.targets}
+    return "seen target" if targets & set(perturbation.targets) else "unseen"
+
+
+def silent_perturbations(responses: pd.DataFrame, gene_ids: np.ndarray) -> set[str]:
+    """Return the training perturbations whose observed response leaves the programme alone in every context.
+
+    The programme's mean change (log1p CP10k) must lie within two noise levels of 0. The noise is the spread, over
+    perturbations, of half the difference between the responses of two random halves of the cells.
+
+    Parameters
+    ----------
+    responses : DataFrame
+        ``perturbation``, ``change`` and ``half_difference`` (arrays of shape (n_genes,)) of training.
+    gene_ids : ndarray of int
+        The programme.
+    """
+    if not len(responses):
+        return set()
+    change = np.stack(responses["change"].to_list())[:, gene_ids].mean(axis=1)
+    half = np.stack(responses["half_difference"].to_list())[:, gene_ids].mean(axis=1)
+    noise = np.sqrt(np.mean(np.square(half)))
+    moved = responses["perturbation"][np.abs(change) > 2 * noise]
+    return set(responses["perturbation"]) - set(moved)
+
+
+def make_decoys(
+    library: Sequence[Perturbation],
+    trained: Sequence[Perturbation],
+    *,
+    silent: set[str],
+    programme: Programme,
+    symbols: Sequence[str],
+    n: int,
+    seed: int,
+) -> list[Perturbation]:
+    """Return ``n`` decoys; a third have unseen targets when the library has such drugs, or when none is silent.
+
+    Parameters
+    ----------
+    library, trained : sequence of Perturbation
+        The screened library and what the model was trained on.
+    silent : set of str
+        Names of :func:`silent_perturbations`.
+    symbols : sequence of str
+        The model's genes.
+    """
+    rng = np.random.default_rng([seed, 31])
+    drugs = [row for row in library if row.role == "drug"]
+    moving = {target for row in trained if row.role != "vehicle" and row.name not in silent for target in row.targets}
+    donors = [row for row in trained if row.role != "vehicle" and row.name in silent and row.targets and not moving & set(row.targets)]
+    acted_on = {target for row in trained for target in row.targets}
+    novel = [gene for gene in symbols if gene not in acted_on and gene not in set(programme.genes)]
+    needs_unseen = any(support_of(row, trained) == "unseen" for row in drugs)
+    n_unseen = n if not donors else round(n * UNSEEN_SHARE) if needs_unseen else 0
+    if n and not donors:
+        logger.warning("no training perturbation with targets leaves %s alone: all decoys have unseen targets", programme.name)
+    lengths = np.array([len(row.name) for row in drugs] or [8])
+    n_targets = np.array([len(row.targets) for row in drugs if row.targets] or [1])
+    mechanisms = [row.mechanism for row in drugs]
+    taken = {row.name for row in (*library, *trained)}
+    decoys = []
+    for number in range(n):
+        name = _letters(int(rng.choice(lengths)), rng, taken)
+        mechanism = str(rng.choice(mechanisms)) if mechanisms else ""
+        if number < n_unseen:
+            targets = tuple(rng.choice(novel, size=min(int(rng.choice(n_targets)), len(novel)), replace=False).tolist())
+        else:
+            targets = donors[int(rng.integers(len(donors)))].targets
+        decoys.append(Perturbation(name, targets=targets, mechanism=mechanism, role="decoy"))
+    return decoys
+
+
+def _letters(length: int, rng: np.random.Generator, taken: set[str]) -> str:
+    """Return a new word of consonants and vowels in turn."""
+    while True:
+        consonants, vowels = rng.choice(list("bcdfglmnprstvz"), size=length), rng.choice(list("aeiou"), size=length)
+        name = "".join(c if i % 2 == 0 else v for i, (c, v) in enumerate(zip(consonants, vowels, strict=True)))
+        length += 1  # longer words when the short ones are used up
+        if name and name not in taken:
+            taken.add(name)
+            return name

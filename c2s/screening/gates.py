@@ -1,0 +1,175 @@
+"""Gates: what must hold before any hit is believed, asked of the model itself and answered in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from c2s.screening.contrasts import contrast
+from c2s.screening.effects import ScreenEffects
+
+LEVEL = 0.01  # of the tests that a gate rests on
+MIN_ROWS = 3  # reference perturbations without which the model cannot be questioned
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One question, its answer, and whether it holds (None: cannot be tested)."""
+
+    name: str
+    question: str
+    answer: str
+    passed: bool | None
+    detail: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def _replicates(values: np.ndarray, cells: pd.DataFrame, context: str) -> np.ndarray:
+    """Return the unit means of one context, (n_rows, n_units); cells themselves where there are fewer than 3 units."""
+    here = (cells["context"] == context).to_numpy()
+    units = cells["unit"].to_numpy()[here]
+    names = np.unique(units)
+    if len(names) < 3:
+        return values[:, here]
+    return np.stack([values[:, here][:, units == name].mean(axis=1) for name in names], axis=1)
+
+
+def reads_drug(effects: ScreenEffects) -> Gate:
+    """Do training perturbations differ in effect by more than noise? Two-way analysis of variance, rows x units."""
+    question = "Does the model read the drug?"
+    chosen = np.flatnonzero((effects.rows["set"] == "reference").to_numpy())
+    if len(chosen) < MIN_ROWS:
+        return Gate("drug", question, "Cannot be tested: fewer than 3 training perturbations to ask about.", None)
+    values = _replicates(effects.effect["u"][chosen].astype(np.float64), effects.cells, effects.contexts[0])
+    n_rows, n_units = values.shape
+    row, unit = values.mean(axis=1, keepdims=True), values.mean(axis=0, keepdims=True)
+    between = n_units * np.square(row - values.mean()).sum() / (n_rows - 1)
+    residual = np.square(values - row - unit + values.mean()).sum() / max((n_rows - 1) * (n_units - 1), 1)
+    f = float(between / residual) if residual > 0 else float("inf") if between > 0 else 0.0
+    p = float(stats.f.sf(f, n_rows - 1, max((n_rows - 1) * (n_units - 1), 1)))
+    passed = p < LEVEL
+    answer = (
+        f"{'Yes' if passed else 'No'}: effects of {n_rows} training perturbations differ "
+        f"{'far more than' if passed else 'no more than'} noise does (F = {f:.1f}, p = {p:.2g})."
+    )
+    detail = "" if passed else "A model that gives every drug the same answer cannot rank a library."
+    return Gate("drug", question, answer, passed, detail, {"f": f, "p": p, "rows": n_rows, "spread_u": float(row.std())})
+
+
+def _signal(values: np.ndarray) -> tuple[float, float]:
+    """Return F and p of "every row's mean is 0", (n_rows, n_replicates)."""
+    n_rows, n = values.shape
+    mean = values.mean(axis=1, keepdims=True)
+    residual = np.square(values - mean).sum() / max(n_rows * (n - 1), 1)
+    top = n * np.square(mean).sum() / n_rows
+    f = float(top / residual) if residual > 0 else float("inf") if top > 0 else 0.0
+    return f, float(stats.f.sf(f, n_rows, max(n_rows * (n - 1), 1)))
+
+
+def reads_context(effects: ScreenEffects, swap: dict[str, np.ndarray], swap_rows: np.ndarray) -> Gate:
+    """Two-by-two swap of cell and context tag: which of the two changes the effect of training perturbations?"""
+    question = "Does the model read the context?"
+    first, second = effects.contexts
+    chosen = swap_rows if len(swap_rows) else np.flatnonzero((effects.rows["set"] == "reference").to_numpy())
+    if len(chosen) < MIN_ROWS:
+        return Gate("context", question, "Cannot be tested: fewer than 3 training perturbations to ask about.", None)
+    own = effects.effect["u"][chosen].astype(np.float64)
+    blocks = [_replicates(own, effects.cells, context) for context in (first, second)]
+    n = min(block.shape[1] for block in blocks)
+    one, two = (block[:, :n] for block in blocks)  # one: cell and tag first; two: cell and tag second
+    f, p = _signal(one - two)
+    passed = p < LEVEL
+    values: dict[str, Any] = {"f": f, "p": p, "rms_split": float(np.sqrt(np.square((one - two).mean(axis=1)).mean()))}
+    answer = f"{'Yes' if passed else 'No'}: effects in {first} and {second} {'differ' if passed else 'do not differ'} (F = {f:.1f}, p = {p:.2g})."
+    detail = "The model has no context tag; it can read the context from the cell only."
+    if len(swap_rows):
+        other = swap["u"].astype(np.float64)
+        one_swapped, two_swapped = (_replicates(other, effects.cells, context)[:, :n] for context in (first, second))
+        by_tag = ((one - one_swapped) + (two_swapped - two)) / 2
+        by_cell = ((one - two_swapped) + (one_swapped - two)) / 2
+        parts = {}
+        for name, part in (("tag", by_tag), ("cell", by_cell)):
+            f_part, p_part = _signal(part)
+            parts[name] = p_part < LEVEL
+            rms = float(np.sqrt(np.square(part.mean(axis=1)).mean()))
+            values |= {f"{name}_f": f_part, f"{name}_p": p_part, f"{name}_rms": rms}
+        carrier = {
+            (True, True): "both the tag and the cell itself",
+            (True, False): "the tag alone: what the cell looks like plays no part",
+            (False, True): "the cell alone: the tag plays no part",
+            (False, False): "neither by itself",
+        }[parts["tag"], parts["cell"]]
+        detail = (
+            f"Swapping cell and tag, the difference is carried by {carrier} (typical size on U: tag "
+            f"{values['tag_rms']:.3f}, cell {values['cell_rms']:.3f})."
+        )
+    return Gate("context", question, answer, passed, detail, values)
+
+
+def vehicle_is_zero(effects: ScreenEffects) -> Gate:
+    """Does the vehicle differ from another draw of itself?"""
+    row = np.flatnonzero((effects.rows["set"] == "vehicle").to_numpy())
+    measured = contrast(effects.effect["u"][row], effects.cells, effects.contexts, level=0.95)
+    values = {}
+    ok = True
+    said = []
+    for name, interval in zip(effects.contexts, (measured.first, measured.second), strict=True):
+        low, high = (np.asarray(end).ravel()[0] for end in (interval.low, interval.high))
+        ok &= bool(low <= 0 <= high)
+        values[name] = {"effect": float(np.asarray(interval.value).ravel()[0]), "low": float(low), "high": float(high)}
+        said.append(f"{name} {values[name]['effect']:+.4f} [{low:+.4f}, {high:+.4f}]")
+    answer = f"{'Yes' if ok else 'No'}: vehicle against another draw of vehicle gives {'; '.join(said)} on U."
+    return Gate("vehicle", "Is the vehicle zero?", answer, ok, "" if ok else "The zero of this screen is off.", values)
+
+
+def controls_behave(effects: ScreenEffects, table: pd.DataFrame, *, delta: float) -> Gate:
+    """Do named positive controls move the programme and negative controls leave it alone?"""
+    question = "Do the named controls behave?"
+    named = table[table["role"].isin(["positive_control", "negative_control"])]
+    if not len(named):
+        return Gate("controls", question, "No control is named; give rows the role positive_control or negative_control.", None)
+    wrong = []
+    for row in named.itertuples():
+        moves = max(row.effect_first_low, row.effect_second_low) > delta
+        still = max(abs(x) for x in (row.effect_first_low, row.effect_first_high, row.effect_second_low, row.effect_second_high)) < delta
+        if not (moves if row.role == "positive_control" else still):
+            wrong.append(str(row.perturbation))
+    answer = f"{'Yes' if not wrong else 'No'}: {len(named) - len(wrong)} of {len(named)} do" + (f"; not {', '.join(wrong)}." if wrong else ".")
+    detail = f"A positive control moves the programme by more than {delta:g} in a context, a negative one stays within ±{delta:g} in both."
+    return Gate("controls", question, answer, not wrong, detail, {"wrong": wrong})
+
+
+def near_training(table: pd.DataFrame) -> Gate:
+    """How far is the library from what the model was trained on?"""
+    drugs = table[table["role"] == "drug"]
+    counts = {name: int((drugs["support"] == name).sum()) for name in ("seen", "seen target", "unseen")}
+    share = counts["unseen"] / max(len(drugs), 1)
+    answer = f"{counts['seen']} were seen in training, {counts['seen target']} act on a target seen in training, {counts['unseen']} do neither."
+    detail = "What the model says of a drug with unseen targets is a guess." if counts["unseen"] else ""
+    return Gate("support", "How far are the drugs from training?", answer, share < 0.5, detail, counts)
+
+
+def beats_baselines(scores: dict[str, dict[str, float]] | None) -> Gate:
+    """Does the model predict held-out training perturbations better than ridge and nearest neighbours?"""
+    question = "Does the model beat ridge and nearest neighbours on targets?"
+    if scores is None:
+        return Gate(
+            "baselines", question,
+            "Cannot be tested: training held no perturbation with an observed response out (validation_share, split_by).", None,
+        )  # fmt: skip
+    model = scores["model"]["rmse"]
+    best = min((name for name in scores if name != "model"), key=lambda name: scores[name]["rmse"])
+    passed = model < scores[best]["rmse"]
+    said = ", ".join(f"{name} {value['rmse']:.3f}" for name, value in scores.items())
+    n = int(scores["model"]["n"])
+    answer = f"{'Yes' if passed else f'No, {best} does better'}: root mean square error of the programme's change over {n} held-out pairs of perturbation and context: {said}."
+    detail = "" if passed else "What the model adds is then the single-cell evidence, not a better ranking by itself."
+    return Gate("baselines", question, answer, passed, detail, {"scores": scores})

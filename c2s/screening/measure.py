@@ -1,0 +1,210 @@
+"""Running the model over library x cells: in blocks of cells, each saved when done, so that a killed screen goes on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from c2s.artefacts import atomic_path
+from c2s.cells.library import Perturbation
+from c2s.errors import ArtefactError
+from c2s.models.cell_lm import CellLM
+from c2s.screening.config import ScreenConfig
+from c2s.screening.effects import STATISTICS, ScreenEffects
+from c2s.screening.programmes import Programme
+from c2s.screening.scores import programme_scores
+from c2s.sentences.corpus import CellSentences
+
+logger = logging.getLogger(__name__)
+
+TOKENS_TIMED = 64  # rows of the trial that the cost estimate rests on
+
+
+@dataclass
+class ScreenPlan:
+    """What is run: the same plan, on any shard, gives the same numbers.
+
+    Attributes
+    ----------
+    cells : CellSentences
+        Screened cells, ``obs`` with ``context`` and ``unit``.
+    vehicle : Perturbation
+    rows : DataFrame
+        ``name``, ``role``, ``targets``, ``mechanism``, ``support``, ``set``; vehicle first, then library, decoys and
+        reference.
+    perturbations : list of Perturbation
+        One per row.
+    swap_rows : ndarray of int
+        Reference rows that are also run with the other context's tag; empty when the model reads no tag.
+    gene_ids : ndarray of int32
+        The programme.
+    key : str
+        Names everything above, the model and the settings; parts of another plan are refused.
+    """
+
+    cells: CellSentences
+    vehicle: Perturbation
+    rows: pd.DataFrame
+    perturbations: list[Perturbation]
+    swap_rows: np.ndarray
+    gene_ids: np.ndarray
+    max_rank: int
+    programme: Programme
+    config: ScreenConfig
+    key: str
+
+    @property
+    def blocks(self) -> list[slice]:
+        """Cells of each work item."""
+        size = self.config.block_size
+        return [slice(start, min(start + size, len(self.cells))) for start in range(0, len(self.cells), size)]
+
+
+def part_path(folder: Path, block: int) -> Path:
+    """Return the file of a work item."""
+    return folder / "parts" / f"block-{block:05d}.safetensors"
+
+
+def read_part(folder: Path, block: int, plan: ScreenPlan) -> dict[str, np.ndarray] | None:
+    """Return a finished work item, or None if it is missing or truncated.
+
+    Raises
+    ------
+    ArtefactError
+        It belongs to another plan.
+    """
+    path = part_path(folder, block)
+    if not path.is_file():
+        return None
+    try:
+        part = load_file(path)
+    except (SafetensorError, OSError, ValueError):
+        logger.warning("%s is truncated; it is run again", path.name)
+        return None
+    if bytes(part.pop("key")).decode() != plan.key:
+        msg = f"{path} belongs to another screen (other cells, library, model or settings); name another folder or pass overwrite=True (--overwrite)"
+        raise ArtefactError(msg)
+    return part
+
+
+def run_block(model: CellLM, plan: ScreenPlan, block: int) -> dict[str, np.ndarray]:
+    """Return the scores of one work item.
+
+    Returns
+    -------
+    dict of ndarray
+        Per statistic ``s``: ``effect_s`` (n_rows, b), ``vehicle_s`` (b,), ``swap_s`` (len(swap_rows), b);
+        ``rank_shift`` (n_rows, k, b), ``control_rank`` and ``present`` (k, b).
+    """
+    config = plan.config
+    cells = plan.cells[plan.blocks[block]]
+    scores, ranks = _scores(model, plan, cells, [plan.vehicle, *plan.perturbations[1:]], seed=config.seed)
+    independent, other_ranks = _scores(model, plan, cells, [plan.vehicle], seed=config.seed + 1_000_003)
+    out: dict[str, np.ndarray] = {}
+    for name in STATISTICS:
+        vehicle = scores[name][:, 0]
+        effect = scores[name] - vehicle[:, None]
+        effect[:, 0] = vehicle - independent[name][:, 0]  # row 0: the vehicle against another draw of itself
+        out[f"effect_{name}"], out[f"vehicle_{name}"] = effect.T.astype(np.float32), vehicle.astype(np.float32)
+    shift = ranks - ranks[:, :1]
+    shift[:, 0] = ranks[:, 0] - other_ranks[:, 0]
+    out["rank_shift"] = shift.transpose(1, 2, 0).astype(np.float32)
+    out["control_rank"] = ranks[:, 0].T.astype(np.float32)
+    out["present"] = np.isin(_control_ranks(plan, cells), plan.max_rank + 1, invert=True).T.astype(np.float32)
+    if len(plan.swap_rows):
+        first, second = config.contexts
+        swapped = cells.obs[config.context_key].astype(str).map({first: second, second: first})
+        other = cells.with_obs(cells.obs.assign(**{config.context_key: swapped}))
+        chosen = [plan.vehicle, *(plan.perturbations[row] for row in plan.swap_rows)]
+        scores, _ = _scores(model, plan, other, chosen, seed=config.seed)
+        for name in STATISTICS:
+            out[f"swap_{name}"] = (scores[name][:, 1:] - scores[name][:, :1]).T.astype(np.float32)
+    return {name: np.ascontiguousarray(array) for name, array in out.items()}
+
+
+def _control_ranks(plan: ScreenPlan, cells: CellSentences) -> np.ndarray:
+    return cells.ranks(plan.gene_ids, absent=plan.max_rank + 1)
+
+
+def _scores(
+    model: CellLM, plan: ScreenPlan, cells: CellSentences, perturbations: list[Perturbation], *, seed: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return scores (b, n_rows) per statistic and programme ranks (b, n_rows, k), means over samples."""
+    config = plan.config
+    after = model.perturb(cells, perturbations, n_samples=config.n_samples, seed=seed, temperature=config.temperature)
+    shape = (len(cells), len(perturbations), config.n_samples)
+    scores = programme_scores(after, plan.gene_ids, max_rank=plan.max_rank, decoder=model.decoder)
+    ranks = after.ranks(plan.gene_ids, absent=plan.max_rank + 1).reshape(*shape, -1)
+    return {name: values.reshape(shape).mean(axis=2) for name, values in scores.items()}, ranks.mean(axis=2)
+
+
+def run_blocks(model: CellLM, plan: ScreenPlan, folder: Path, blocks: Iterable[int], *, progress: bool = True) -> None:
+    """Run and save the work items that are not finished yet, with a progress bar of cells."""
+    from tqdm.auto import tqdm
+
+    todo = [block for block in blocks if read_part(folder, block, plan) is None]
+    sizes = [plan.blocks[block].stop - plan.blocks[block].start for block in todo]
+    with tqdm(total=sum(sizes), desc="screening", unit="cell", disable=not progress) as bar:
+        for block, size in zip(todo, sizes, strict=True):
+            part = run_block(model, plan, block)
+            part["key"] = np.frombuffer(plan.key.encode(), dtype=np.uint8)
+            with atomic_path(part_path(folder, block)) as temporary:
+                save_file(part, temporary)
+            bar.update(size)
+
+
+def gather(plan: ScreenPlan, folder: Path) -> tuple[ScreenEffects, dict[str, np.ndarray]]:
+    """Return the effects of all work items, and the effects of ``swap_rows`` under the other context's tag.
+
+    Raises
+    ------
+    ArtefactError
+        Work items are missing: their shards have not run.
+    """
+    found = [read_part(folder, block, plan) for block in range(len(plan.blocks))]
+    missing = [block for block, part in enumerate(found) if part is None]
+    if missing:
+        msg = f"{len(missing)} of {len(found)} parts are missing ({', '.join(map(str, missing[:8]))}…); run the remaining shards first"
+        raise ArtefactError(msg)
+    parts = [part for part in found if part is not None]
+    joined = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
+    context = plan.cells.obs["context"].to_numpy()
+    sides = [context == value for value in plan.config.contexts]
+    by_context = {
+        name: np.stack([joined[name][..., side].mean(axis=-1) for side in sides], axis=-2)
+        for name in ("rank_shift", "control_rank", "present")
+    }
+    cells = pd.DataFrame({"cell": plan.cells.obs.index, "context": context, "unit": plan.cells.obs["unit"].to_numpy()})
+    effects = ScreenEffects(
+        rows=plan.rows,
+        cells=cells,
+        effect={name: joined[f"effect_{name}"] for name in STATISTICS},
+        vehicle_score={name: joined[f"vehicle_{name}"] for name in STATISTICS},
+        **by_context,
+        programme=plan.programme,
+        gene_symbols=[plan.cells.vocabulary.symbols[i] for i in plan.gene_ids],
+        contexts=plan.config.contexts,
+        max_rank=plan.max_rank,
+    )
+    swap = {name: joined[f"swap_{name}"] for name in STATISTICS if f"swap_{name}" in joined}
+    return effects, swap
+
+
+def estimate_seconds(model: CellLM, plan: ScreenPlan) -> float:
+    """Return the expected seconds of the whole screen, from a timed trial on one cell and a few rows."""
+    rows = plan.perturbations[1 : 1 + TOKENS_TIMED]
+    started = time.perf_counter()
+    _scores(model, plan, plan.cells[:1], [plan.vehicle, *rows], seed=plan.config.seed)
+    started, warm = time.perf_counter(), started
+    _scores(model, plan, plan.cells[:1], [plan.vehicle, *rows], seed=plan.config.seed)
+    once = time.perf_counter() - started
+    del warm
+    return once / (len(rows) + 1) * (len(plan.rows) + 1 + len(plan.swap_rows)) * len(plan.cells)

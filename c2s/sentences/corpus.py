@@ -1,0 +1,383 @@
+"""Cell sentences in memory and on disk: flat gene ids with offsets, the cells' metadata, and how they were encoded."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+import numba
+import numpy as np
+import pandas as pd
+
+from c2s.artefacts import prepare_folder, read_json, write_json
+from c2s.cells.genes import GeneVocabulary, listed
+from c2s.config import Config
+from c2s.errors import ArtefactError, ConfigError, DataError, MissingDependencyError
+from c2s.sentences.background import Background
+from c2s.sentences.parquet import read_parts, sentence_table, write_parts
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+UNKNOWN = -1  # n_expressed of a sentence whose cell is not known, as for generated ones
+
+Ties = Literal["background", "hash", "vocabulary"]
+
+
+class Encoding(Config):
+    """How sentences were made from cells. It travels with every corpus, decoder and model."""
+
+    normalisation: str = "log1p_cp10k"  # unit of decoded values: natural log of 1 + counts per 1e4
+    ties: Ties = "background"
+    n_genes: int | None = None  # longest sentence kept; None keeps every expressed gene
+    layer: str | None = None  # None is adata.X
+    seed: int = 0  # read by ties="hash" only
+    background_hash: str | None = None
+    source_hash: str | None = None  # fingerprint of the matrix encoded
+    version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, eq=False)
+class CellSentences:
+    """Genes of each cell by falling expression, as ids into one vocabulary.
+
+    Parameters
+    ----------
+    ids : ndarray, shape (total,), int32
+        All sentences one after another.
+    offsets : ndarray, shape (n + 1,), int64
+        Sentence i is ``ids[offsets[i]:offsets[i + 1]]``.
+    n_expressed : ndarray, shape (n,), int32
+        Genes the cell expressed before truncation; -1 where unknown.
+    vocabulary : GeneVocabulary
+    obs : DataFrame, n rows, unique str index
+    encoding : Encoding
+    background : Background or None
+        What broke the ties.
+
+    Raises
+    ------
+    DataError
+        The parts do not fit each other.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    n_expressed: np.ndarray
+    vocabulary: GeneVocabulary
+    obs: pd.DataFrame
+    encoding: Encoding
+    background: Background | None = None
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("ids", np.int32), ("offsets", np.int64), ("n_expressed", np.int32)):
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
+        n = len(self.offsets) - 1
+        if n < 0 or self.offsets[0] != 0 or self.offsets[-1] != len(self.ids) or np.any(np.diff(self.offsets) < 0):
+            msg = f"offsets must rise from 0 to the number of ids ({len(self.ids):,})"
+            raise DataError(msg)
+        if len(self.n_expressed) != n or len(self.obs) != n:
+            msg = f"{n:,} sentences, but {len(self.n_expressed):,} n_expressed and {len(self.obs):,} rows of obs"
+            raise DataError(msg)
+        if len(self.ids) and (self.ids.min() < 0 or self.ids.max() >= len(self.vocabulary)):
+            msg = f"ids run from {self.ids.min()} to {self.ids.max()} in a vocabulary of {len(self.vocabulary):,} genes"
+            raise DataError(msg)
+        refuse_repeated_cells(self.obs.index)
+        if self.obs.index.map(type).nunique() > 1 or (n and not isinstance(self.obs.index[0], str)):
+            object.__setattr__(self, "obs", self.obs.set_axis(self.obs.index.astype(str), axis=0))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        lengths = self.lengths
+        span = f"{lengths.min()}–{lengths.max()} genes" if len(self) else "none"
+        return (
+            f"CellSentences: {len(self):,} sentences of {span}, {len(self.vocabulary):,} {self.vocabulary.species} genes, "
+            f"ties={self.encoding.ties!r}, obs: {listed(self.obs.columns) or '-'}"
+        )
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Genes in each sentence, int64, shape (n,)."""
+        return np.diff(self.offsets)
+
+    def row(self, i: int) -> np.ndarray:
+        """Return the ids of sentence ``i``, int32, a view, best-expressed gene first."""
+        if not -len(self) <= i < len(self):
+            msg = f"sentence {i} of {len(self):,}"
+            raise IndexError(msg)
+        i %= len(self)
+        return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+    def genes(self, i: int) -> list[str]:
+        """Return the symbols of sentence ``i``."""
+        symbols = self.vocabulary.symbols
+        return [symbols[gene] for gene in self.row(i)]
+
+    def text(self, i: int, delimiter: str = " ") -> str:
+        """Return sentence ``i`` as text; a cell of zeros gives an empty string.
+
+        Raises
+        ------
+        DataError
+            A symbol of the sentence holds the delimiter, so that the text could not be split again.
+        """
+        genes = self.genes(i)
+        text = delimiter.join(genes)
+        if genes and text.count(delimiter) != len(genes) - 1:
+            msg = f"genes {listed(g for g in genes if delimiter in g)} hold the delimiter {delimiter!r}; pass another delimiter"
+            raise DataError(msg)
+        return text
+
+    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray | pd.Series) -> CellSentences:
+        """Return the chosen sentences. A row chosen twice gets a suffix to its name in ``obs``."""
+        if isinstance(rows, int | np.integer):
+            msg = f"sentences[{rows}] is one sentence: use .row({rows}), .genes({rows}), .text({rows}) or [{rows}:{int(rows) + 1}]"
+            raise TypeError(msg)
+        index = np.arange(len(self))[rows] if isinstance(rows, slice) else self._index(np.asarray(rows))
+        lengths = self.lengths[index]
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        contiguous = len(index) > 0 and bool(np.all(np.diff(index) == 1))
+        if contiguous:
+            ids = self.ids[self.offsets[index[0]] : self.offsets[index[-1] + 1]]
+        else:
+            ids = self.ids[np.repeat(self.offsets[:-1][index] - offsets[:-1], lengths) + np.arange(offsets[-1])]
+        obs = self.obs.iloc[index]
+        return replace(self, ids=ids, offsets=offsets, n_expressed=self.n_expressed[index], obs=_unique_rows(obs))
+
+    def _index(self, rows: np.ndarray) -> np.ndarray:
+        if rows.dtype == bool:
+            if rows.shape != (len(self),):
+                msg = f"a mask of {rows.shape} for {len(self):,} sentences"
+                raise IndexError(msg)
+            return np.flatnonzero(rows)
+        if rows.size == 0:
+            return np.empty(0, dtype=np.int64)
+        if rows.dtype.kind not in "iu":
+            msg = f"index sentences by a slice, whole numbers or a mask, not {rows.dtype}"
+            raise TypeError(msg)
+        if rows.min() < -len(self) or rows.max() >= len(self):
+            msg = f"rows {rows.min()} to {rows.max()} of {len(self):,} sentences"
+            raise IndexError(msg)
+        return rows.astype(np.int64) % len(self)
+
+    def truncate(self, n: int) -> CellSentences:
+        """Return the sentences cut after their first ``n`` genes; ``n_expressed`` stays."""
+        if n < 1:
+            msg = f"truncate to {n} genes; n must be at least 1"
+            raise ConfigError(msg)
+        lengths = np.minimum(self.lengths, n)
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        ids = self.ids[np.repeat(self.offsets[:-1] - offsets[:-1], lengths) + np.arange(offsets[-1])]
+        kept = n if self.encoding.n_genes is None else min(n, self.encoding.n_genes)
+        return replace(self, ids=ids, offsets=offsets, encoding=self.encoding.with_(n_genes=kept))
+
+    def with_obs(self, obs: pd.DataFrame) -> CellSentences:
+        """Return the same sentences with other metadata: one row a sentence, in order."""
+        return replace(self, obs=obs)
+
+    def ranks(self, gene_ids: Sequence[int] | np.ndarray, *, absent: int) -> np.ndarray:
+        """Return the 1-based rank of each gene in each sentence.
+
+        Parameters
+        ----------
+        gene_ids : int, shape (k,)
+            Ids in the vocabulary.
+        absent : int
+            What a gene gets that is not among the first ``absent - 1`` genes of the sentence.
+
+        Returns
+        -------
+        ranks : ndarray, shape (n, k), int32
+        """
+        genes = np.asarray(gene_ids, dtype=np.int64).ravel()
+        if genes.size and (genes.min() < 0 or genes.max() >= len(self.vocabulary)):
+            msg = f"gene ids run from {genes.min()} to {genes.max()}; the vocabulary has {len(self.vocabulary):,} genes"
+            raise DataError(msg)
+        if absent < 1:
+            msg = f"absent={absent}; it is a rank, at least 1"
+            raise ConfigError(msg)
+        unique, inverse = np.unique(genes, return_inverse=True)
+        slot = np.full(len(self.vocabulary), -1, dtype=np.int32)
+        slot[unique] = np.arange(len(unique), dtype=np.int32)
+        found = _ranks(self.ids, self.offsets, slot, len(unique), absent)
+        return found if np.array_equal(unique, genes) else np.ascontiguousarray(found[:, inverse])
+
+    def write(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the corpus: ``part-*.parquet`` and, last, ``corpus.json``. Return the folder.
+
+        Raises
+        ------
+        ArtefactError
+            The folder is not empty and ``overwrite`` is false.
+        DataError
+            A column of ``obs`` cannot be stored.
+        """
+        target = prepare_folder(folder, overwrite=overwrite)
+        renamed = write_parts(target, self)
+        record = {
+            "format": "c2s-corpus",
+            "version": FORMAT_VERSION,
+            "n": len(self),
+            "n_ids": len(self.ids),
+            "obs_columns": renamed,
+            "vocabulary": self.vocabulary.to_dict(),
+            "encoding": self.encoding.model_dump(mode="json"),
+            "background": None if self.background is None else self.background.to_dict(),
+        }
+        write_json(target / "corpus.json", record)
+        return target
+
+    def to_dataset(self) -> datasets.Dataset:
+        """Return a Hugging Face dataset with columns ``cell``, ``ids``, ``n_expressed`` and those of ``obs``."""
+        try:
+            import datasets
+        except ImportError as error:
+            msg = 'to_dataset needs the package datasets: pip install "c2s[train]"'
+            raise MissingDependencyError(msg) from error
+        table, _ = sentence_table(self, plain=True)
+        return datasets.Dataset(table)
+
+    @classmethod
+    def from_lists(
+        cls,
+        lists: Sequence[Sequence[int] | Sequence[str] | np.ndarray],
+        vocabulary: GeneVocabulary,
+        *,
+        obs: pd.DataFrame | None = None,
+        n_expressed: np.ndarray | None = None,
+        encoding: Encoding | None = None,
+        background: Background | None = None,
+    ) -> Self:
+        """Return sentences from lists of gene ids or symbols, best-expressed gene first.
+
+        Without ``n_expressed`` it is -1 (unknown); without ``obs`` the cells are called ``"0"``, ``"1"``, ….
+        """
+        rows = [_ids_of(row, vocabulary) for row in lists]
+        offsets = np.concatenate(([0], np.cumsum([len(row) for row in rows]))).astype(np.int64)
+        return cls(
+            ids=np.concatenate(rows) if rows else np.empty(0, dtype=np.int32),
+            offsets=offsets,
+            n_expressed=np.full(len(rows), UNKNOWN) if n_expressed is None else n_expressed,
+            vocabulary=vocabulary,
+            obs=pd.DataFrame(index=pd.RangeIndex(len(rows)).astype(str)) if obs is None else obs,
+            encoding=encoding or Encoding(),
+            background=background,
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[CellSentences]) -> CellSentences:
+        """Return the sentences of all parts, in order; repeated cell names get a suffix.
+
+        Raises
+        ------
+        DataError
+            There are no parts, or they differ in vocabulary, background, ties or normalisation.
+        """
+        if not parts:
+            msg = "nothing to concatenate"
+            raise DataError(msg)
+        first = parts[0]
+        for part in parts[1:]:
+            for name, one, other in (
+                ("vocabulary", first.vocabulary.hash, part.vocabulary.hash),
+                ("background", _hash(first.background), _hash(part.background)),
+                ("ties", first.encoding.ties, part.encoding.ties),
+                ("normalisation", first.encoding.normalisation, part.encoding.normalisation),
+            ):
+                if one != other:
+                    msg = f"cannot concatenate sentences of different {name} ({one} and {other}); encode them alike"
+                    raise DataError(msg)
+        starts = np.cumsum([0, *(len(part.ids) for part in parts)])
+        settings = [part.encoding.model_dump() for part in parts]
+        differing = {n: None for n in ("n_genes", "layer", "source_hash") if len({each[n] for each in settings}) > 1}
+        return CellSentences(
+            ids=np.concatenate([part.ids for part in parts]),
+            offsets=np.concatenate([[0], *(part.offsets[1:] + start for part, start in zip(parts, starts[:-1]))]),
+            n_expressed=np.concatenate([part.n_expressed for part in parts]),
+            vocabulary=first.vocabulary,
+            obs=_unique_rows(pd.concat([part.obs for part in parts])),
+            encoding=first.encoding.with_(**differing),
+            background=first.background,
+        )
+
+
+def read_sentences(folder: str | os.PathLike[str]) -> CellSentences:
+    """Return the corpus that :meth:`CellSentences.write` left in ``folder``.
+
+    Raises
+    ------
+    ArtefactError
+        It is not a corpus, it is of a later version, or parts of it are missing or truncated.
+    """
+    source = Path(folder)
+    if not (source / "corpus.json").is_file():
+        msg = f"{source} is not a corpus (no corpus.json); make one by c2s encode, or sentences.write(folder)"
+        raise ArtefactError(msg)
+    record = read_json(source / "corpus.json")
+    if record.get("format") != "c2s-corpus" or record.get("version", 0) > FORMAT_VERSION:
+        msg = f"{source}/corpus.json is version {record.get('version')} of {record.get('format')!r}; this c2s reads {FORMAT_VERSION}"
+        raise ArtefactError(msg)
+    ids, offsets, n_expressed, obs = read_parts(source, record["obs_columns"])
+    if len(offsets) - 1 != record["n"] or len(ids) != record["n_ids"]:
+        msg = f"{source} holds {len(offsets) - 1:,} of {record['n']:,} sentences: parts are missing; write the corpus again"
+        raise ArtefactError(msg)
+    background = record["background"]
+    return CellSentences(
+        ids=ids,
+        offsets=offsets,
+        n_expressed=n_expressed,
+        vocabulary=GeneVocabulary.from_dict(record["vocabulary"]),
+        obs=obs,
+        encoding=Encoding(**record["encoding"]),
+        background=None if background is None else Background.from_dict(background),
+    )
+
+
+def refuse_repeated_cells(index: pd.Index) -> None:
+    """Raise a DataError that lists the cell names occurring twice; return None if there is none."""
+    if not index.is_unique:
+        repeated = index[index.duplicated()].unique()
+        msg = f"{len(repeated)} cell names occur more than once: {listed(repeated, 5)}. Call adata.obs_names_make_unique()"
+        raise DataError(msg)
+
+
+def _ids_of(row: Sequence[int] | Sequence[str] | np.ndarray, vocabulary: GeneVocabulary) -> np.ndarray:
+    if len(row) and isinstance(row[0], str):
+        return vocabulary.ids(map(str, row))
+    return np.asarray(row, dtype=np.int32)
+
+
+def _hash(background: Background | None) -> str | None:
+    return None if background is None else background.hash
+
+
+def _unique_rows(obs: pd.DataFrame) -> pd.DataFrame:
+    if obs.index.is_unique:
+        return obs
+    from anndata.utils import make_index_unique
+
+    logger.info("repeated cells: %d of %d names get a suffix", int(obs.index.duplicated().sum()), len(obs))
+    return obs.set_axis(make_index_unique(obs.index.astype(str)), axis=0)
+
+
+@numba.njit(nogil=True, cache=True)
+def _ranks(ids: np.ndarray, offsets: np.ndarray, slot: np.ndarray, k: int, absent: int) -> np.ndarray:
+    n = len(offsets) - 1
+    ranks = np.full((n, k), absent, dtype=np.int32)
+    for i in range(n):
+        start = offsets[i]
+        for position in range(min(offsets[i + 1] - start, absent - 1)):
+            column = slot[ids[start + position]]
+            if column >= 0:
+                ranks[i, column] = position + 1
+    return ranks

@@ -1,0 +1,192 @@
+"""Cells to sentences: each cell's expressed genes by falling expression, ties broken without regard to row position."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from c2s.artefacts import hash_of
+from c2s.cells.genes import GeneVocabulary, OnCollision, guess_species, listed
+from c2s.cells.normalise import looks_like_counts
+from c2s.cells.reading import expression
+from c2s.errors import ConfigError, DataError
+from c2s.sentences.background import Background, hash_of_names
+from c2s.sentences.corpus import CellSentences, Encoding, Ties, refuse_repeated_cells
+from c2s.sentences.ranking import rank_by_hash, rank_by_order
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+
+MIN_SHARED = 0.5  # of the data's expressed genes that a given vocabulary must hold
+_SAMPLED = 65_536  # matrix entries in the source fingerprint
+
+
+def encode(
+    adata: AnnData,
+    *,
+    n_genes: int | None = None,
+    layer: str | None = None,
+    ties: Ties = "background",
+    background: Background | None = None,
+    vocabulary: GeneVocabulary | None = None,
+    seed: int = 0,
+    on_collision: OnCollision = "error",
+    aliases: Mapping[str, str] | None = None,
+    species: str | None = None,
+) -> CellSentences:
+    """Return each cell's expressed genes by falling expression.
+
+    Counts and any monotone transform of them within a cell give the same sentences. A sentence depends on its cell, the
+    background and the vocabulary, never on the other cells or their order.
+
+    Parameters
+    ----------
+    n_genes
+        Longest sentence; None keeps every expressed gene. ``n_expressed`` keeps the number before the cut.
+    layer
+        None ranks ``adata.X``, ``"raw"`` ranks ``adata.raw.X``, any other name ranks that layer.
+    ties
+        Order of genes with equal expression in a cell.
+
+        * ``"background"``: the gene detected in fewer cells first, then the one earlier in the background's vocabulary.
+        * ``"hash"``: by a hash of seed, cell name and gene symbol.
+        * ``"vocabulary"``: the gene earlier in the vocabulary first.
+    background
+        Fitted on training cells, for ``ties="background"``; None fits it on these cells. It is kept in the result.
+    vocabulary
+        Ids refer to it; genes are matched by symbol and those it lacks are dropped. None takes the genes of ``adata``.
+    seed
+        Of ``ties="hash"``.
+    on_collision, aliases, species
+        See :meth:`c2s.cells.genes.GeneVocabulary.from_adata`.
+
+    Returns
+    -------
+    CellSentences
+        One sentence a cell, in the order of ``adata.obs``, whose columns it keeps. A cell of zeros is empty.
+
+    Raises
+    ------
+    DataError
+        Negative, NaN or no values, duplicated genes or cells, two species, or a vocabulary with under half the genes.
+    ConfigError
+        Settings that do not exist or contradict each other.
+    """
+    if n_genes is not None and n_genes < 1:
+        msg = f"n_genes={n_genes}; pass at least 1, or None to keep every expressed gene"
+        raise ConfigError(msg)
+    if ties not in get_args(Ties):
+        msg = f"ties={ties!r}; choose {', '.join(map(repr, get_args(Ties)))}"
+        raise ConfigError(msg)
+    if background is not None and ties != "background":
+        msg = f"a background was passed, but ties={ties!r} does not read it; pass ties='background' or no background"
+        raise ConfigError(msg)
+    refuse_repeated_cells(adata.obs_names)
+    matrix, genes = expression(adata, layer=layer, on_collision=on_collision, aliases=aliases)
+    own = GeneVocabulary.from_symbols(genes, species=species)
+    target, id_of_column = (own, None) if vocabulary is None else _match(own, vocabulary, matrix)
+    if ties == "background" and background is None:
+        background = Background.of_matrix(matrix, own)
+    barcodes = list(map(str, adata.obs_names))
+    ids, offsets, n_expressed = rank_matrix(
+        matrix,
+        target,
+        barcodes,
+        ties=ties,
+        background=background,
+        id_of_column=id_of_column,
+        n_genes=n_genes,
+        seed=seed,
+    )
+    encoding = Encoding(
+        ties=ties,
+        n_genes=n_genes,
+        layer=layer,
+        seed=seed,
+        background_hash=None if background is None else background.hash,
+        source_hash=_fingerprint(matrix, own, barcodes),
+    )
+    obs = adata.obs.copy()
+    obs.index = barcodes
+    return CellSentences(ids, offsets, n_expressed, target, obs, encoding, background)
+
+
+def rank_matrix(
+    matrix: sp.csr_matrix,
+    vocabulary: GeneVocabulary,
+    barcodes: list[str],
+    *,
+    ties: Ties,
+    background: Background | None = None,
+    id_of_column: np.ndarray | None = None,
+    n_genes: int | None = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ids int32 (total,), offsets int64 (n + 1,) and n_expressed int32 (n,) of a canonical CSR matrix.
+
+    ``id_of_column`` maps the matrix's columns to ids of ``vocabulary`` (-1 drops a column); None means they are equal.
+    The other arguments are those of :func:`encode`; ``background`` must be given for ``ties="background"``.
+    """
+    columns = np.arange(len(vocabulary), dtype=np.int32) if id_of_column is None else id_of_column
+    data = matrix.data
+    if data.dtype == np.int64:
+        data = data.astype(np.float32)  # counts beyond 2^31
+    whole = data.dtype.kind == "i" or (looks_like_counts(matrix) and data.max() < 2**24)
+    if ties == "hash":
+        cells = hash_of_names(barcodes, seed=seed)
+        keys = hash_of_names(vocabulary.symbols, seed=seed)
+        return rank_by_hash(data, matrix.indices, matrix.indptr, columns, keys, cells, n_genes)
+    if ties == "background":
+        if background is None:
+            msg = "ties='background' needs a background"
+            raise ConfigError(msg)
+        place = background.tie_ranks(vocabulary)
+    else:
+        place = np.arange(len(vocabulary), dtype=np.int32)
+    return rank_by_order(data, matrix.indices, matrix.indptr, columns, place, n_genes, whole=whole)
+
+
+def _match(
+    own: GeneVocabulary, vocabulary: GeneVocabulary, matrix: sp.csr_matrix
+) -> tuple[GeneVocabulary, np.ndarray | None]:
+    """Return the given vocabulary and the id in it of each column (-1: not there)."""
+    if own.symbols == vocabulary.symbols:
+        return vocabulary, None
+    guess = guess_species(own.symbols)
+    if {guess, vocabulary.species} == {"human", "mouse"}:
+        msg = f"the cells look {guess}, the vocabulary is {vocabulary.species}; map the genes to one species first"
+        raise DataError(msg)
+    index = {symbol: position for position, symbol in enumerate(vocabulary.symbols)}
+    columns = np.array([index.get(symbol, -1) for symbol in own.symbols], dtype=np.int32)
+    expressed = np.zeros(len(own), dtype=bool)
+    expressed[matrix.indices] = True
+    kept = int(np.count_nonzero(expressed & (columns >= 0)))
+    absent = [own.symbols[column] for column in np.flatnonzero(expressed & (columns < 0))]
+    if kept < MIN_SHARED * int(expressed.sum()):
+        msg = (
+            f"the vocabulary holds {kept:,} of the {int(expressed.sum()):,} genes these cells express (at least half are "
+            f"needed); it lacks {listed(absent, 5)}. Pass cells with the same kind of gene names, or another vocabulary"
+        )
+        raise DataError(msg)
+    if absent:
+        logger.info("%d expressed genes are not in the vocabulary and are dropped: %s", len(absent), listed(absent, 5))
+    return vocabulary, columns
+
+
+def _fingerprint(matrix: sp.csr_matrix, vocabulary: GeneVocabulary, barcodes: list[str]) -> str:
+    """Return a hash of genes, cells, row lengths and 65,536 evenly spaced entries: it names the data, it proves nothing."""
+    step = max(1, matrix.nnz // _SAMPLED)
+    values = matrix.data[::step].astype(np.float64)
+    return hash_of(
+        vocabulary.hash,
+        hash_of_names(barcodes),
+        matrix.indptr.astype(np.int64),
+        matrix.indices[::step].astype(np.int64),
+        values,
+    )

@@ -1,0 +1,56 @@
+"""What ``c2s train`` is asked to do."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from c2s.config import Config
+
+TaskName = Literal["perturbation_response", "cell_type_annotation", "cell_generation"]
+
+
+class TrainConfig(Config):
+    """Settings of supervised fine-tuning; every field is a flag of ``c2s train``."""
+
+    task: TaskName = "perturbation_response"
+    model: str = "c2s-mini"  # a preset, or the folder of a trained model to go on from
+    layer: str | None = None
+    seed: int = 0
+
+    # examples
+    n_genes: int = Field(48, ge=1)  # genes of a cell shown (annotation, perturbation) or written (generation)
+    labels_key: str = "cell_type"
+    perturbation_key: str = "perturbation"
+    control: str = "control"
+    context_keys: tuple[str, ...] = ()
+    match_by: tuple[str, ...] = ()  # further columns on which controls must agree; context_keys always do
+    target: Literal["delta", "sentence"] = "delta"
+    n_up: int = Field(12, ge=1)
+    n_down: int = Field(12, ge=1)
+    n_answer: int = Field(200, ge=1)
+    delta_threshold: float = Field(1.5, gt=0)  # spreads of the control noise a listed gene must move by
+    n_treated: int = Field(4, ge=1)  # cells treated alike averaged for a delta
+    n_controls: int = Field(8, ge=1)  # matched controls averaged for a delta
+    moved_weight: float = Field(4.0, ge=1)
+    name_dropout: float = Field(0.3, ge=0, lt=1)
+    split_by: str | None = None  # obs column whose groups stay whole; the perturbation column when left out
+    validation_share: float = Field(0.1, ge=0, lt=1)
+
+    # optimisation
+    steps: int = Field(1000, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    warmup: float = Field(0.05, ge=0, lt=1)  # share of the steps
+    weight_decay: float = Field(0.01, ge=0)
+    lora_rank: int = Field(0, ge=0)  # 0 trains all weights
+    checkpoint_steps: int = Field(500, ge=1)
+    threads: int = Field(0, ge=0)  # 0 leaves torch's own choice
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.lora_rank and self.model in ("c2s-mini", "c2s-small"):
+            msg = f"lora_rank adapts a trained model; {self.model} starts from random weights. Give model= a folder, or lora_rank=0"
+            raise ValueError(msg)
+        return self

@@ -1,0 +1,179 @@
+"""Perturbed cells to examples: who is treated, which controls match, what the delta is, what is held out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from c2s.cells.library import Perturbation, check_library
+from c2s.cells.matching import match_controls, pool_alike
+from c2s.cells.reading import require_column
+from c2s.errors import ConfigError, DataError
+from c2s.sentences.corpus import CellSentences
+from c2s.sentences.delta import DeltaRule
+from c2s.tasks import Example, PerturbationResponse
+from c2s.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PerturbationData:
+    """Everything examples are drawn from.
+
+    Attributes
+    ----------
+    sentences : CellSentences
+        All cells, full sentences.
+    expression : csr_matrix, shape (n_cells, n_genes), log1p CP10k
+    names : ndarray of str, shape (n_cells,)
+        Perturbation of each cell.
+    library : dict of str to Perturbation
+    is_validation : ndarray of bool, shape (n_cells,)
+    """
+
+    sentences: CellSentences
+    expression: sp.csr_matrix
+    names: np.ndarray
+    library: dict[str, Perturbation]
+    is_validation: np.ndarray
+    held_out: tuple[str, ...]
+    config: TrainConfig
+
+    @property
+    def match_by(self) -> list[str]:
+        """Columns on which a treated cell and its controls agree."""
+        return list(dict.fromkeys((*self.config.context_keys, *self.config.match_by)))
+
+    def rows(self, *, validation: bool) -> np.ndarray:
+        """Return the treated rows (vehicle among them) of one side of the split."""
+        return np.flatnonzero(self.is_validation == validation)
+
+    def match(self, treated: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return matched controls of ``treated``, shape (m, n_controls), training controls only."""
+        control = np.flatnonzero((self.names == self.config.control) & ~self.is_validation)
+        return match_controls(
+            self.sentences.obs, perturbed=treated, control=control, by=self.match_by, k=self.config.n_controls, rng=rng
+        )
+
+    def pool(self, treated: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return pools of cells treated alike, shape (m, n_treated), from the same side of the split."""
+        among = np.flatnonzero(np.isin(self.is_validation, self.is_validation[treated]))
+        by = [*self.match_by, self.config.perturbation_key]
+        return pool_alike(self.sentences.obs, cells=treated, among=among, by=by, k=self.config.n_treated, rng=rng)
+
+    def fit_rule(self, rng: np.random.Generator) -> DeltaRule:
+        """Return the delta rule fitted on the training side."""
+        treated = self.rows(validation=False)
+        config = self.config
+        return DeltaRule.fit(
+            self.expression, self.pool(treated, rng), self.match(treated, rng), self.names[treated] == config.control,
+            n_up=config.n_up, n_down=config.n_down, threshold=config.delta_threshold,
+        )  # fmt: skip
+
+    def examples(
+        self, task: PerturbationResponse, rule: DeltaRule | None, *, validation: bool, passes: int, rng: np.random.Generator
+    ) -> Iterator[Example]:
+        """Yield examples with fresh control pairs on each of ``passes`` passes."""
+        treated = self.rows(validation=validation)
+        obs = self.sentences.obs
+        contexts = [dict(zip(self.config.context_keys, values, strict=True)) for values in self._context_values(treated)]
+        perturbations = [self.library[name] for name in self.names[treated]]
+        for _ in range(passes):
+            matches = self.match(treated, rng)
+            up, down = rule.read(self.expression, self.pool(treated, rng), matches) if rule is not None else (None, None)
+            yield from task.examples(
+                self.sentences, controls=matches[:, 0], treated=treated, perturbations=perturbations, contexts=contexts,
+                up=up, down=down, name_dropout=0.0 if validation else self.config.name_dropout, rng=rng,
+            )  # fmt: skip
+        logger.info("%d examples of %d cells of %d", passes * len(treated), len(treated), len(obs))
+
+    def _context_values(self, rows: np.ndarray) -> list[tuple[str, ...]]:
+        if not self.config.context_keys:
+            return [()] * len(rows)
+        columns = [self.sentences.obs[key].astype(str).to_numpy()[rows] for key in self.config.context_keys]
+        return list(zip(*columns, strict=True))
+
+    def responses(self) -> pd.DataFrame:
+        """Return the mean change per perturbation and context, for baselines and gates.
+
+        Columns: ``perturbation``, one per context key, ``n_cells``, ``held_out``, ``change`` (float32 arrays of shape
+        (n_genes,), mean log1p CP10k of the treated cells minus mean of the controls of their context) and
+        ``half_difference`` (half the difference between the means of every other treated cell: the noise of ``change``).
+        """
+        keys = list(self.config.context_keys)
+        frame = self.sentences.obs[keys].astype(str).assign(perturbation=self.names)
+        by_key = frame.groupby([*keys, "perturbation"], observed=True).indices
+        groups = {key if isinstance(key, tuple) else (key,): rows for key, rows in by_key.items()}
+        out = []
+        for key, rows in groups.items():
+            controls = groups.get((*key[:-1], self.config.control))
+            if key[-1] == self.config.control or controls is None:
+                continue
+            halves = [self._mean(rows[part::2]) if len(rows) > 1 else self._mean(rows) for part in (0, 1)]
+            out.append(
+                {"perturbation": key[-1], **dict(zip(keys, key[:-1], strict=True)), "n_cells": len(rows),
+                 "held_out": key[-1] in self.held_out, "change": self._mean(rows) - self._mean(controls),
+                 "half_difference": (halves[0] - halves[1]) / 2}
+            )  # fmt: skip
+        return pd.DataFrame(out, columns=["perturbation", *keys, "n_cells", "held_out", "change", "half_difference"])
+
+    def _mean(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self.expression[rows].mean(axis=0), dtype=np.float32).ravel()
+
+
+def prepare(
+    sentences: CellSentences, expression: sp.csr_matrix, library: Sequence[Perturbation] | None, config: TrainConfig
+) -> PerturbationData:
+    """Return the perturbation data of a set of cells, checked.
+
+    Raises
+    ------
+    DataError
+        A column is missing, no cell is a control, no cell is treated, or cells carry perturbations that are not in the
+        library (they are listed).
+    """
+    names = require_column(sentences.obs, config.perturbation_key, "perturbation_key").astype(str).to_numpy()
+    for key in (*config.context_keys, *config.match_by):
+        require_column(sentences.obs, key, "context_keys or match_by")
+    present = list(dict.fromkeys(names))
+    if config.control not in present:
+        shown = ", ".join(present[:8]) + (" …" if len(present) > 8 else "")
+        msg = f"no cell has {config.perturbation_key} == {config.control!r}; found {shown}. Pass control="
+        raise DataError(msg)
+    if len(present) < 2:
+        msg = f"every cell is a control ({config.control!r}); a perturbation model needs treated cells"
+        raise DataError(msg)
+    rows = check_library(library) if library else [Perturbation(name) for name in present]
+    known = {row.name: row for row in rows}
+    missing = [name for name in present if name not in known and name != config.control]
+    if missing:
+        msg = f"{len(missing)} perturbations of the cells are not in the library: {', '.join(missing[:8])}"
+        raise DataError(msg)
+    known[config.control] = known.get(config.control, Perturbation(config.control)).with_role("vehicle")
+    used = {name: known[name] for name in present}
+    is_validation, held_out = _split(sentences.obs, names, config)
+    return PerturbationData(sentences, expression, names, used, is_validation, held_out, config)
+
+
+def _split(obs: pd.DataFrame, names: np.ndarray, config: TrainConfig) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the validation mask and the perturbations kept out; whole groups of ``split_by`` go together."""
+    key = config.split_by or config.perturbation_key
+    groups = require_column(obs, key, "split_by").astype(str).to_numpy()
+    choices = np.array(sorted({g for g in groups if not (key == config.perturbation_key and g == config.control)}))
+    n = int(round(config.validation_share * len(choices)))
+    if config.validation_share > 0 and len(choices) < 3:
+        logger.warning("%s has %d groups: none is held out for validation", key, len(choices))
+        n = 0
+    if n >= len(choices):
+        msg = f"validation_share={config.validation_share} would hold out all {len(choices)} groups of {key}"
+        raise ConfigError(msg)
+    rng = np.random.default_rng([config.seed, 7])
+    chosen = rng.choice(choices, size=n, replace=False) if n else np.array([], dtype=choices.dtype)
+    mask = np.isin(groups, chosen)
+    return mask, tuple(chosen.tolist()) if key == config.perturbation_key else ()

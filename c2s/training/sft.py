@@ -1,0 +1,180 @@
+"""Supervised fine-tuning on transformers' Trainer: logits at answer places only, because the head dominates otherwise."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from c2s.training.examples import Collator, RenderedExamples
+
+if TYPE_CHECKING:
+    from c2s.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+def answer_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+    """Return the weighted mean cross-entropy of the answer tokens, nats, scalar.
+
+    ``sum_t w_t (-log p(x_t | x_<t)) / sum_t w_t`` over tokens with ``w_t > 0``; the output layer runs at those places
+    only.
+    """
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    hidden = base.get_decoder()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).last_hidden_state
+    weights = batch["weights"][:, 1:]
+    where = weights > 0
+    logits = base.get_output_embeddings()(hidden[:, :-1][where])
+    cap = getattr(base.config, "final_logit_softcapping", None)
+    if cap:
+        logits = cap * torch.tanh(logits / cap)
+    loss = nn.functional.cross_entropy(logits.float(), batch["input_ids"][:, 1:][where], reduction="none")
+    return (loss * weights[where]).sum() / weights[where].sum()
+
+
+class AnswerTrainer(Trainer):
+    """Trainer whose loss is :func:`answer_loss`."""
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any) -> Any:
+        """Return the loss of a batch."""
+        loss = answer_loss(self.accelerator.unwrap_model(model), inputs)
+        return (loss, {}) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        """Shuffle, batching examples of similar length together, so that little is padding."""
+        examples = train_dataset if train_dataset is not None else self.train_dataset
+        generator = torch.Generator().manual_seed(self.args.data_seed or self.args.seed)
+        return LengthGroupedSampler(
+            self.args.train_batch_size, dataset=examples, lengths=examples.lengths.tolist(), generator=generator
+        )
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor, None, None]:
+        """Return the loss of a held-out batch."""
+        with torch.no_grad():
+            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+
+
+class _Progress(TrainerCallback):
+    """A progress bar with loss, held-out loss and tokens per second."""
+
+    def __init__(self, tokens_per_step: float) -> None:
+        self.tokens_per_step = tokens_per_step
+        self.shown: dict[str, str] = {}
+        self.bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", disable=args.disable_tqdm)
+        self.start, self.first = time.monotonic(), state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        for key, name in (("loss", "loss"), ("eval_loss", "held-out")):
+            if logs and key in logs:
+                self.shown[name] = f"{logs[key]:.3f}"
+        seconds = max(time.monotonic() - self.start, 1e-9)
+        self.shown["tok/s"] = f"{(state.global_step - self.first) * self.tokens_per_step / seconds:,.0f}"
+        self.bar.set_postfix(self.shown)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.close()
+
+
+def fit(
+    model: PreTrainedModel,
+    training: RenderedExamples,
+    validation: RenderedExamples | None,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    pad: int,
+    resume: bool = False,
+    progress: bool = True,
+) -> list[dict[str, float]]:
+    """Train ``model`` in place and return the logged history.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Causal LM, or a peft model around one.
+    training, validation : RenderedExamples
+    folder : Path
+        For checkpoints, from which ``resume=True`` goes on.
+
+    Returns
+    -------
+    list of dict
+        ``step`` with ``loss``, ``eval_loss``, ``learning_rate`` where logged.
+    """
+    on_gpu = torch.cuda.is_available()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    every = max(1, config.steps // 10)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=config.steps,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=max(config.batch_size, 32),
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=int(config.warmup * config.steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=1.0,
+        adam_beta2=0.98,
+        bf16=on_gpu,
+        use_cpu=not on_gpu,
+        seed=config.seed,
+        data_seed=config.seed,
+        logging_steps=max(1, config.steps // 50),
+        eval_strategy="steps" if validation is not None else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=1,
+        report_to=[],
+        remove_unused_columns=False,
+        prediction_loss_only=True,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=on_gpu,
+        disable_tqdm=not progress,
+    )
+    per_step = float(training.lengths.mean()) * config.batch_size
+    trainer = AnswerTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=training,  # type: ignore[arg-type]
+        eval_dataset=validation,  # type: ignore[arg-type]
+        data_collator=Collator(pad),
+        callbacks=[_Progress(per_step)],
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = _last_checkpoint(folder) if resume else None
+    if resume and checkpoint is None:
+        logger.warning("no checkpoint in %s: training starts from the beginning", folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return [{k: v for k, v in row.items() if isinstance(v, int | float)} for row in trainer.state.log_history]
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint: one whose state file, written last, can be read."""
+    complete = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            complete.append((json.loads((path / "trainer_state.json").read_text())["global_step"], path))
+        except (OSError, ValueError, KeyError):
+            continue
+    return max(complete)[1] if complete else None
