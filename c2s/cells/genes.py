@@ -179,8 +179,13 @@ def guess_species(symbols: Sequence[str]) -> str:
         _refuse_mixture(human_ids, mouse_ids)
     if human_ids or mouse_ids:
         return "human" if human_ids else "mouse"
-    human = [s for s in symbols if _HUMAN.match(s)]
-    mouse = [s for s in symbols if _MOUSE.match(s) and not _HUMAN.match(s)]
+    human: list[str] = []
+    mouse: list[str] = []
+    for symbol in symbols:
+        if _HUMAN.match(symbol):
+            human.append(symbol)
+        elif _MOUSE.match(symbol):
+            mouse.append(symbol)
     recognised = len(human) + len(mouse)
     if not recognised or recognised < 0.5 * len(symbols):
         return "unknown"

@@ -50,7 +50,7 @@ def shared_prefix_attention(
     if prefix is None or prefix.keys[module.layer_idx] is None:  # type: ignore[index]
         weights = torch.softmax(own, dim=-1)
         out = weights.view(rows, kv, group * length, -1) @ value
-        return out.view(rows, heads, length, width).transpose(1, 2), None
+        return out.reshape(rows, heads, length, width).transpose(1, 2), None
     prefix_key, prefix_value = prefix.of_layer(module.layer_idx)  # type: ignore[arg-type]
     cells, places = prefix_key.shape[0], prefix_key.shape[2]
     each = rows // cells
@@ -63,7 +63,7 @@ def shared_prefix_attention(
     out = (far_weights.reshape(cells, kv, -1, places) @ prefix_value).view(cells, kv, each, group * length, width)
     out = out.transpose(1, 2).reshape(rows, kv, group * length, width)
     out = out + weights[..., places:].reshape(rows, kv, group * length, -1) @ value
-    return out.view(rows, heads, length, width).transpose(1, 2), None
+    return out.reshape(rows, heads, length, width).transpose(1, 2), None
 
 
 AttentionInterface.register(IMPLEMENTATION, shared_prefix_attention)

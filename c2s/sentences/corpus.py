@@ -242,7 +242,7 @@ class CellSentences:
         try:
             import datasets
         except ImportError as error:
-            msg = 'to_dataset needs the package datasets: pip install "c2s[train]"'
+            msg = "to_dataset needs the package datasets: pip install datasets"
             raise MissingDependencyError(msg) from error
         table, _ = sentence_table(self, plain=True)
         return datasets.Dataset(table)

@@ -22,7 +22,7 @@ Target = Literal["delta", "sentence"]
 
 @dataclass(frozen=True)
 class PerturbationResponse:
-    """``<cell> genes <context> … <perturbation> name <targets> genes <mechanism> … <up>`` → ``genes <down> genes <end>``.
+    """``<cell> genes <context> … <perturbation> name <mechanism> … <targets> genes <up>`` → ``genes <down> genes <end>``.
 
     Parameters
     ----------
@@ -73,14 +73,14 @@ class PerturbationResponse:
         parts.append(Mark("perturbation"))
         if show_name or not (perturbation.targets or perturbation.mechanism):
             parts.append(perturbation.name)
-        if perturbation.targets:
+        for field in ("mechanism", "dose", "time"):
+            if value := getattr(perturbation, field):
+                parts += [Mark(field), value]
+        if perturbation.targets:  # last, a fixed step before the answer: what the model must read is easy to find
             parts.append(Mark("targets"))
             for symbol in perturbation.targets:
                 known = gene_ids.get(symbol)
                 parts.append(symbol if known is None else Genes(np.array([known], dtype=np.int32)))
-        for field in ("mechanism", "dose", "time"):
-            if value := getattr(perturbation, field):
-                parts += [Mark(field), value]
         return (*parts, Mark("up" if self.target == "delta" else "sentence"))
 
     def delta_answer(self, up: np.ndarray, down: np.ndarray) -> tuple[Part, ...]:

@@ -11,6 +11,7 @@ from c2s.errors import ConfigError, DataError
 from c2s.screening.effects import ScreenEffects
 from c2s.screening.hits import call_hits
 from c2s.screening.programmes import Programme
+from c2s.stats import benjamini_hochberg
 
 CONTEXTS = ("low", "none")
 MAX_RANK = 100
@@ -114,17 +115,20 @@ def test_without_any_mover_amplifiers_are_refused():
     assert not table["hit"].any()
 
 
-def test_inert_libraries_rarely_hold_a_hit_where_cells_alone_would_mislead():
-    # the model's bias per drug is larger in the first context: over cells many inert drugs look like amplifiers
-    any_hit, cells_mislead = [], []
+def test_inert_libraries_rarely_hold_a_hit_where_units_alone_would_mislead():
+    # the model's bias per drug is larger in the first context: over units and cells, inert drugs look like amplifiers;
+    # 600 decoys let a single drug of 31 reach q < 0.1
+    any_hit, units_mislead = [], []
     for seed in range(60):
-        effects = planted({"inert": 30, "activator": 1}, bias=(0.015, 0.002), noise=0.01, n_decoys=150, seed=seed)
+        effects = planted({"inert": 30, "activator": 1}, bias=(0.015, 0.002), noise=0.01, n_decoys=600, seed=seed)
         table = call_hits(effects, delta=0.01)
+        assert table.attrs["notes"] == []
         inert = kind_of(table) == "inert"
         any_hit.append(table["hit"][inert].any())
-        cells_mislead.append(((table["p_sign_flip"] < 0.01) & inert).any())
+        parts = table[["p_first", "p_second", "p_sign_flip"]].max(axis=1)
+        units_mislead.append(((benjamini_hochberg(parts) < 0.1) & inert).any())
     assert np.mean(any_hit) <= 0.15
-    assert np.mean(cells_mislead) > 0.9
+    assert np.mean(units_mislead) > 0.9
 
 
 def test_decoy_p_values_of_inert_drugs_are_uniform():
@@ -222,8 +226,9 @@ def test_a_generous_fdr_does_not_replace_the_bounds(context, effect):
     effects = planted({"amplifier": 1, "activator": 3}, bias=(0.0, 0.0), n_cells=16)
     effects.rows.loc[1:3, "set"] = "reference"
     drug = effects.effect["u"][0]
-    chosen = (effects.cells["context"] == context).to_numpy()
-    drug[chosen] += effect - drug[chosen].mean()
+    for name, mean in {"low": 0.08, "none": 0.0, context: effect}.items():
+        chosen = (effects.cells["context"] == name).to_numpy()
+        drug[chosen] += mean - drug[chosen].mean()
     table = call_hits(effects, fdr=0.99).set_index("perturbation")
     assert table.loc["amplifier0", "q_value"] < 0.99
     assert table.loc["amplifier0", "same_sign"]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
@@ -10,6 +12,8 @@ from c2s.cells.genes import GeneVocabulary
 from c2s.errors import DataError
 from c2s.screening.scores import largest_u, logit_u, mean_log_expression, programme_scores, u_statistic
 from c2s.sentences.corpus import CellSentences
+from c2s.sentences.decode import RankDecoder
+from c2s.sentences.encode import encode
 
 SYMBOLS = tuple(f"G{i}" for i in range(12))
 VOCABULARY = GeneVocabulary(SYMBOLS)
@@ -96,3 +100,12 @@ def test_the_three_scores_come_together():
 def test_impossible_programmes_are_refused(genes, max_rank, message):
     with pytest.raises(DataError, match=message):
         u_statistic(sentences_of([0, 1]), genes, max_rank=max_rank)
+
+
+def test_log_expression_is_the_mean_over_decoded_cells():
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.gamma(1.0, 3.0, size=12), size=(60, 12)).astype(np.float32)
+    adata = AnnData(counts, var=pd.DataFrame(index=list(SYMBOLS)))
+    sentences, decoder = encode(adata), RankDecoder.fit(adata)
+    decoded = decoder.decode(sentences)[:, ["G3", "G1"]].X.toarray()
+    np.testing.assert_allclose(mean_log_expression(sentences, [3, 1], decoder), decoded.mean(axis=1), rtol=1e-5)

@@ -1,0 +1,95 @@
+"""``c2s train``: cells in an .h5ad file to a trained model."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from c2s.cli._config import config_option
+
+
+class TaskName(StrEnum):
+    """What a model can be trained on."""
+
+    perturbation_response = "perturbation_response"
+    cell_type_annotation = "cell_type_annotation"
+    cell_generation = "cell_generation"
+
+
+class Target(StrEnum):
+    """Forms of a perturbation answer."""
+
+    delta = "delta"
+    sentence = "sentence"
+
+
+def train(
+    cells: Path = typer.Argument(..., metavar="CELLS.h5ad", help="Training cells; leave test cells out."),
+    out: Path = typer.Argument(..., metavar="RUN_FOLDER", help="Gets config.json, curves.json, curves.png and model/."),
+    task: TaskName = typer.Option(TaskName.perturbation_response, help="What to learn."),
+    model: str = typer.Option("c2s-mini", help="c2s-mini, c2s-small, or the folder of a trained model to go on from."),
+    library: Path = typer.Option(None, metavar="CSV", help="Targets, mechanisms, doses of the perturbations.", show_default=False),
+    perturbation_key: str = typer.Option("perturbation", help="Column of obs that names each cell's perturbation."),
+    control: str = typer.Option("control", help="Its value in control (vehicle) cells."),
+    context_keys: list[str] = typer.Option([], "--context-key", help="Column told to the model as context; repeat it."),
+    match_by: list[str] = typer.Option([], help="Further column on which controls must agree (donor, cell type); repeat it."),
+    labels_key: str = typer.Option("cell_type", help="Column of cell types (annotation, generation)."),
+    target: Target = typer.Option(Target.delta, help="Answer with rising and falling genes, or with the whole sentence."),
+    n_genes: int = typer.Option(48, min=1, help="Genes of a cell that are shown (generation: written)."),
+    n_up: int = typer.Option(12, min=1, help="Most rising genes of a delta."),
+    n_down: int = typer.Option(12, min=1, help="Most falling genes of a delta."),
+    n_answer: int = typer.Option(200, min=1, help="Longest answer with --target sentence."),
+    n_treated: int = typer.Option(4, min=1, help="Cells treated alike that are averaged for a delta."),
+    n_controls: int = typer.Option(8, min=1, help="Matched controls that are averaged for a delta."),
+    delta_threshold: float = typer.Option(1.5, help="Spreads of the control noise a listed gene must move by."),
+    moved_weight: float = typer.Option(4.0, min=1, help="Loss weight of genes that moved, with --target sentence."),
+    name_dropout: float = typer.Option(0.3, min=0, max=0.99, help="Share of prompts without the perturbation's name."),
+    split_by: str = typer.Option(None, help="Column whose groups are held out whole. [default: the perturbation]", show_default=False),
+    validation_share: float = typer.Option(0.1, min=0, max=0.9, help="Share of the groups (or cells) held out."),
+    layer: str = typer.Option(None, help="'raw' for adata.raw, or a layer. [default: X]", show_default=False),
+    steps: int = typer.Option(1000, min=1, help="Optimiser steps."),
+    batch_size: int = typer.Option(16, min=1, help="Examples a step."),
+    learning_rate: float = typer.Option(2e-3, help="Peak rate of AdamW."),
+    lora_rank: int = typer.Option(0, min=0, help="Adapt a trained --model with LoRA of this rank; 0 trains all weights."),
+    checkpoint_steps: int = typer.Option(500, min=1, help="Steps between checkpoints, from which --resume goes on."),
+    threads: int = typer.Option(0, min=0, help="CPU threads; 0 leaves the choice to torch."),
+    seed: int = typer.Option(0, help="Of split, pairs, weights and order."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what RUN_FOLDER holds."),
+    resume: bool = typer.Option(False, "--resume", help="Go on from the last checkpoint of RUN_FOLDER."),
+    config: Path | None = config_option(),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the settings as JSON and stop."),
+) -> None:
+    """Train a language model on cells: perturbation responses, cell types, or cells themselves.
+
+    **Examples**
+
+    `c2s train screen.h5ad runs/screen --perturbation-key drug --control DMSO --library drugs.csv --context-key ifn --match-by donor`
+
+    `c2s train pbmc.h5ad runs/pbmc --task cell_type_annotation --labels-key cell_type --n-genes 100`
+
+    `c2s train more.h5ad runs/more --model runs/screen --lora-rank 16 --perturbation-key drug --control DMSO`
+    """
+    from c2s.training.config import TrainConfig
+
+    settings = TrainConfig(
+        task=task.value, model=model, layer=layer, seed=seed, n_genes=n_genes, labels_key=labels_key,
+        perturbation_key=perturbation_key, control=control, context_keys=tuple(context_keys), match_by=tuple(match_by),
+        target=target.value, n_up=n_up, n_down=n_down, n_answer=n_answer, delta_threshold=delta_threshold,
+        n_treated=n_treated, n_controls=n_controls, moved_weight=moved_weight, name_dropout=name_dropout,
+        split_by=split_by, validation_share=validation_share, steps=steps, batch_size=batch_size,
+        learning_rate=learning_rate, lora_rank=lora_rank, checkpoint_steps=checkpoint_steps, threads=threads,
+    )  # fmt: skip
+    if dry_run:
+        typer.echo(settings.model_dump_json(indent=2))
+        return
+    from c2s.cells.library import read_library
+    from c2s.cells.reading import read_cells
+    from c2s.training.run import train as fit
+
+    known = read_library(library) if library else None
+    trained = fit(read_cells(cells), out, config=settings, library=known, overwrite=overwrite, resume=resume)
+    record = trained.settings.training
+    held_out = "" if record["held_out_loss"] is None else f", held out {record['held_out_loss']:.3f}"
+    typer.echo(f"{trained.n_parameters:,} parameters, loss {record['loss']:.3f}{held_out} nats per answer token → {out / 'model'}")
