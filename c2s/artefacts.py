@@ -16,6 +16,8 @@ import numpy as np
 
 from c2s.errors import ArtefactError
 
+OWN_FILES = ("corpus.json", "decoder.json", "config.json", "c2s.json", "plan.json", "screen.json", "demo.json")
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -37,7 +39,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN becomes ``null``, numpy scalars and arrays become plain values."""
-    text = json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -60,15 +62,16 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ArtefactError(msg) from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return ``value`` with numpy scalars, arrays, paths and sets as what JSON can hold, and NaN as None."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float) and not np.isfinite(value):
         return None
     if isinstance(value, os.PathLike):
@@ -82,7 +85,8 @@ def prepare_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     Raises
     ------
     ArtefactError
-        The folder holds files and ``overwrite`` is false, or the path is a file.
+        The folder holds files and ``overwrite`` is false, or the path is a file, or ``overwrite`` would delete a folder
+        that c2s did not write (it holds none of :data:`OWN_FILES`).
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
@@ -91,6 +95,9 @@ def prepare_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
             msg = f"{folder} is not empty; name another folder, or pass overwrite=True (--overwrite) to replace it"
+            raise ArtefactError(msg)
+        if not any((folder / name).is_file() for name in OWN_FILES):
+            msg = f"{folder} was not written by c2s, so overwrite (--overwrite) does not delete it; name another folder"
             raise ArtefactError(msg)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +112,6 @@ def hash_of(*parts: Any) -> str:
             digest.update(f"{part.dtype.str}{part.shape}".encode())
             digest.update(np.ascontiguousarray(part).tobytes())
         else:
-            digest.update(json.dumps(_plain(part), sort_keys=True).encode())
+            digest.update(json.dumps(plain(part), sort_keys=True).encode())
         digest.update(b"\x00")
     return digest.hexdigest()[:16]

@@ -117,7 +117,9 @@ def read_library(path: str | os.PathLike[str]) -> list[Perturbation]:
     rows = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in header else ",")
     names = [str(name).strip().lower() for name in rows.fieldnames or []]
     if "name" not in names:
-        msg = f"{source} has no column 'name'; found {', '.join(names) or 'nothing'}. Columns read: {', '.join(COLUMNS)}"
+        msg = (
+            f"{source} has no column 'name'; found {', '.join(names) or 'nothing'}. Columns read: {', '.join(COLUMNS)}"
+        )
         raise DataError(msg)
     library = []
     for number, row in enumerate(rows, start=2):

@@ -11,7 +11,13 @@ from c2s.errors import DataError
 
 
 def match_controls(
-    obs: pd.DataFrame, *, perturbed: np.ndarray, control: np.ndarray, by: Sequence[str], k: int, rng: np.random.Generator
+    obs: pd.DataFrame,
+    *,
+    perturbed: np.ndarray,
+    control: np.ndarray,
+    by: Sequence[str],
+    k: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Return ``k`` matched control cells per perturbed cell, drawn at random within strata.
 

@@ -150,7 +150,9 @@ def simulate_screen(
     active = [drug for drug in training_library if truth.loc[drug.name, "planted_class"] == "activator"]
     positive = [drug.with_role("positive_control") for drug in active[:1]]
     for planted in ("floor", "ceiling"):
-        positive += [d.with_role("positive_control") for d in training_library if truth.loc[d.name, "planted_class"] == planted][:1]
+        positive += [
+            d.with_role("positive_control") for d in training_library if truth.loc[d.name, "planted_class"] == planted
+        ][:1]
     return SimulatedScreen(
         training=training,
         screening=screening,
@@ -241,16 +243,21 @@ def _drug_effects(genes: pd.DataFrame, truth: pd.DataFrame, log_fold: float) -> 
     return effects
 
 
-def _training_design(
-    library: list[Perturbation], cells: int, donors: int, rng: np.random.Generator
-) -> pd.DataFrame:
+def _training_design(library: list[Perturbation], cells: int, donors: int, rng: np.random.Generator) -> pd.DataFrame:
     rows = []
     for drug in library:
         n = cells * (10 if drug.role == "vehicle" else 1)
         for context in CONTEXTS:
             order = rng.permutation(n)
             for i in range(n):
-                rows.append((drug.name, context, int(order[i]) % donors, CELL_TYPES[(int(order[i]) // donors) % len(CELL_TYPES)]))
+                rows.append(
+                    (
+                        drug.name,
+                        context,
+                        int(order[i]) % donors,
+                        CELL_TYPES[(int(order[i]) // donors) % len(CELL_TYPES)],
+                    )
+                )
     return pd.DataFrame(rows, columns=["drug", "ifn", "donor", "cell_type"])
 
 

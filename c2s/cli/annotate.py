@@ -14,7 +14,9 @@ def annotate(
     model: Path = typer.Argument(..., metavar="MODEL", help="Folder of a model trained on cell_type_annotation."),
     cells: Path = typer.Argument(..., metavar="CELLS.h5ad", help="Cells to annotate."),
     out: Path = typer.Argument(..., metavar="OUT.csv", help="label, probability, margin and one column per label."),
-    labels: list[str] = typer.Option([], "--label", help="Candidate label; repeat it. [default: the training labels]", show_default=False),
+    labels: list[str] = typer.Option(
+        [], "--label", help="Candidate label; repeat it. [default: the training labels]", show_default=False
+    ),
     uniform_prior: bool = typer.Option(False, "--uniform-prior", help="Favour no label for being common in training."),
     layer: str = typer.Option(None, help="'raw' for adata.raw, or a layer. [default: X]", show_default=False),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace OUT.csv."),

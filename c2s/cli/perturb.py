@@ -12,7 +12,9 @@ from c2s.cli._config import config_option
 def perturb(
     model: Path = typer.Argument(..., metavar="MODEL", help="Folder of a model trained on perturbation responses."),
     cells: Path = typer.Argument(..., metavar="CELLS.h5ad", help="Untreated cells."),
-    library: Path = typer.Argument(..., metavar="LIBRARY.csv", help="name, targets, mechanism, smiles, dose, time, role."),
+    library: Path = typer.Argument(
+        ..., metavar="LIBRARY.csv", help="name, targets, mechanism, smiles, dose, time, role."
+    ),
     out: Path = typer.Argument(..., metavar="OUT_FOLDER", help="A corpus; c2s decode turns it into an .h5ad file."),
     n_samples: int = typer.Option(1, min=1, help="Answers sampled per cell and perturbation."),
     layer: str = typer.Option(None, help="'raw' for adata.raw, or a layer. [default: X]", show_default=False),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperGroup
 
 from c2s.cli._config import config_option
 from c2s.errors import ConfigError
@@ -26,13 +27,14 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(index) - 1, int(total)
 
 
-class _Group(typer.core.TyperGroup):
+class _Group(TyperGroup):
     """``c2s screen MODEL …`` runs a screen, ``c2s screen merge …`` joins shards."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read arguments as those of ``run`` unless a sub-verb is named."""
         if args and args[0] not in self.commands:
             args = ["run", *args]
-        return super().resolve_command(ctx, args)
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -45,31 +47,54 @@ app = typer.Typer(
 def screen(
     model: Path = typer.Argument(..., metavar="MODEL", help="Folder of a model trained on perturbation responses."),
     cells: Path = typer.Argument(..., metavar="CELLS.h5ad", help="Untreated cells with the context column."),
-    library: Path = typer.Argument(..., metavar="LIBRARY.csv", help="name, targets (A|B), mechanism, smiles, dose, time, role."),
-    out: Path = typer.Argument(..., metavar="OUT_FOLDER", help="Gets screen.csv, screen.json, screen.html, screen.png."),
+    library: Path = typer.Argument(
+        ..., metavar="LIBRARY.csv", help="name, targets (A|B), mechanism, smiles, dose, time, role."
+    ),
+    out: Path = typer.Argument(
+        ..., metavar="OUT_FOLDER", help="Gets screen.csv, screen.json, screen.html, screen.png."
+    ),
     context_key: str = typer.Option(..., help="Column of obs that tells the contexts apart."),
-    contexts: tuple[str, str] = typer.Option(..., help="The context the effect is wanted in, then the one where it is not."),
+    contexts: tuple[str, str] = typer.Option(
+        ..., help="The context the effect is wanted in, then the one where it is not."
+    ),
     programme: str = typer.Option("MHC_CLASS_I", help="A packaged programme, a text file of genes, or a set of --gmt."),
-    gmt: Path = typer.Option(None, help="GMT file with the programme; also the sets of the pathway display.", show_default=False),
-    unit_key: str = typer.Option(None, help="Column of donors or samples. [default: none, cells are bootstrapped]", show_default=False),
+    gmt: Path = typer.Option(
+        None, help="GMT file with the programme; also the sets of the pathway display.", show_default=False
+    ),
+    unit_key: str = typer.Option(
+        None, help="Column of donors or samples. [default: none, cells are bootstrapped]", show_default=False
+    ),
     layer: str = typer.Option(None, help="'raw' for adata.raw, or a layer. [default: X]", show_default=False),
     n_samples: int = typer.Option(2, min=1, help="Answers sampled per cell and perturbation."),
     cells_per_unit: int = typer.Option(16, min=1, help="Most cells screened per unit and context."),
     n_decoys: int = typer.Option(192, min=0, help="Made-up drugs of the null distribution."),
     n_reference: int = typer.Option(16, min=0, help="Training perturbations that the gates ask about."),
-    positive_controls: list[str] = typer.Option([], "--positive-control", help="Library row known to move the programme; repeat it."),
+    positive_controls: list[str] = typer.Option(
+        [], "--positive-control", help="Library row known to move the programme; repeat it."
+    ),
     delta: float = typer.Option(0.02, help="Smallest effect on U worth having, and the largest that counts as none."),
     alpha: float = typer.Option(0.05, help="One-sided level of each bound."),
     fdr: float = typer.Option(0.1, help="Largest q-value of a hit."),
-    co_treatment: bool = typer.Option(False, "--co-treatment", help="The first context is the second plus a treatment: report the Bliss excess."),
-    max_rank: int = typer.Option(None, min=1, help="Sentence length of the score. [default: median genes per cell]", show_default=False),
+    co_treatment: bool = typer.Option(
+        False, "--co-treatment", help="The first context is the second plus a treatment: report the Bliss excess."
+    ),
+    max_rank: int = typer.Option(
+        None, min=1, help="Sentence length of the score. [default: median genes per cell]", show_default=False
+    ),
     min_share: float = typer.Option(0.5, help="Share of the programme's genes that must be known."),
     temperature: float = typer.Option(1.0, min=0, help="Of sampling."),
     block_size: int = typer.Option(8, min=1, help="Cells a work item."),
-    shard: str = typer.Option(None, metavar="I/N", help="Run only every N-th work item from the I-th; then c2s screen merge.", show_default=False),
+    shard: str = typer.Option(
+        None,
+        metavar="I/N",
+        help="Run only every N-th work item from the I-th; then c2s screen merge.",
+        show_default=False,
+    ),
     threads: int = typer.Option(0, min=0, help="CPU threads; 0 leaves the choice to torch."),
     seed: int = typer.Option(0, help="Of cells, decoys and sampling."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what OUT_FOLDER holds instead of going on with it."),
+    overwrite: bool = typer.Option(
+        False, "--overwrite", help="Replace what OUT_FOLDER holds instead of going on with it."
+    ),
     config: Path | None = config_option(),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the settings as JSON and stop."),
 ) -> None:
@@ -101,7 +126,15 @@ def screen(
     from c2s.screening.screen import screen as run
 
     logging.getLogger("c2s").setLevel(logging.INFO)
-    table = run(load_model(model), read_cells(cells), read_library(library), out, config=settings, shard=part, overwrite=overwrite)
+    table = run(
+        load_model(model),
+        read_cells(cells),
+        read_library(library),
+        out,
+        config=settings,
+        shard=part,
+        overwrite=overwrite,
+    )
     if part is None:
         print_result(table, out)
     else:
@@ -113,7 +146,9 @@ def merge(
     model: Path = typer.Argument(..., metavar="MODEL", help="As given to the shards."),
     cells: Path = typer.Argument(..., metavar="CELLS.h5ad", help="As given to the shards."),
     library: Path = typer.Argument(..., metavar="LIBRARY.csv", help="As given to the shards."),
-    out: Path = typer.Argument(..., metavar="OUT_FOLDER", help="Where the shards wrote, or where their parts/ were copied."),
+    out: Path = typer.Argument(
+        ..., metavar="OUT_FOLDER", help="Where the shards wrote, or where their parts/ were copied."
+    ),
 ) -> None:
     """Join the shards of a screen into its table and report; the settings are those the shards ran with."""
     from c2s.artefacts import read_json

@@ -30,13 +30,19 @@ def train(
     out: Path = typer.Argument(..., metavar="RUN_FOLDER", help="Gets config.json, curves.json, curves.png and model/."),
     task: TaskName = typer.Option(TaskName.perturbation_response, help="What to learn."),
     model: str = typer.Option("c2s-mini", help="c2s-mini, c2s-small, or the folder of a trained model to go on from."),
-    library: Path = typer.Option(None, metavar="CSV", help="Targets, mechanisms, doses of the perturbations.", show_default=False),
+    library: Path = typer.Option(
+        None, metavar="CSV", help="Targets, mechanisms, doses of the perturbations.", show_default=False
+    ),
     perturbation_key: str = typer.Option("perturbation", help="Column of obs that names each cell's perturbation."),
     control: str = typer.Option("control", help="Its value in control (vehicle) cells."),
     context_keys: list[str] = typer.Option([], "--context-key", help="Column told to the model as context; repeat it."),
-    match_by: list[str] = typer.Option([], help="Further column on which controls must agree (donor, cell type); repeat it."),
+    match_by: list[str] = typer.Option(
+        [], help="Further column on which controls must agree (donor, cell type); repeat it."
+    ),
     labels_key: str = typer.Option("cell_type", help="Column of cell types (annotation, generation)."),
-    target: Target = typer.Option(Target.delta, help="Answer with rising and falling genes, or with the whole sentence."),
+    target: Target = typer.Option(
+        Target.delta, help="Answer with rising and falling genes, or with the whole sentence."
+    ),
     n_genes: int = typer.Option(48, min=1, help="Genes of a cell that are shown (generation: written)."),
     n_up: int = typer.Option(12, min=1, help="Most rising genes of a delta."),
     n_down: int = typer.Option(12, min=1, help="Most falling genes of a delta."),
@@ -46,13 +52,17 @@ def train(
     delta_threshold: float = typer.Option(1.5, help="Spreads of the control noise a listed gene must move by."),
     moved_weight: float = typer.Option(4.0, min=1, help="Loss weight of genes that moved, with --target sentence."),
     name_dropout: float = typer.Option(0.3, min=0, max=0.99, help="Share of prompts without the perturbation's name."),
-    split_by: str = typer.Option(None, help="Column whose groups are held out whole. [default: the perturbation]", show_default=False),
+    split_by: str = typer.Option(
+        None, help="Column whose groups are held out whole. [default: the perturbation]", show_default=False
+    ),
     validation_share: float = typer.Option(0.1, min=0, max=0.9, help="Share of the groups (or cells) held out."),
     layer: str = typer.Option(None, help="'raw' for adata.raw, or a layer. [default: X]", show_default=False),
     steps: int = typer.Option(1000, min=1, help="Optimiser steps."),
     batch_size: int = typer.Option(16, min=1, help="Examples a step."),
     learning_rate: float = typer.Option(2e-3, help="Peak rate of AdamW."),
-    lora_rank: int = typer.Option(0, min=0, help="Adapt a trained --model with LoRA of this rank; 0 trains all weights."),
+    lora_rank: int = typer.Option(
+        0, min=0, help="Adapt a trained --model with LoRA of this rank; 0 trains all weights."
+    ),
     checkpoint_steps: int = typer.Option(500, min=1, help="Steps between checkpoints, from which --resume goes on."),
     threads: int = typer.Option(0, min=0, help="CPU threads; 0 leaves the choice to torch."),
     seed: int = typer.Option(0, help="Of split, pairs, weights and order."),
@@ -92,4 +102,6 @@ def train(
     trained = fit(read_cells(cells), out, config=settings, library=known, overwrite=overwrite, resume=resume)
     record = trained.settings.training
     held_out = "" if record["held_out_loss"] is None else f", held out {record['held_out_loss']:.3f}"
-    typer.echo(f"{trained.n_parameters:,} parameters, loss {record['loss']:.3f}{held_out} nats per answer token → {out / 'model'}")
+    typer.echo(
+        f"{trained.n_parameters:,} parameters, loss {record['loss']:.3f}{held_out} nats per answer token → {out / 'model'}"
+    )

@@ -99,7 +99,9 @@ class CellLM:
         """
         if name not in self.settings.tasks:
             trained = ", ".join(self.settings.tasks) or "no task"
-            hint = " Train one on drug responses (c2s train --task perturbation_response) or load one." * (name == PerturbationResponse().name)
+            hint = " Train one on drug responses (c2s train --task perturbation_response) or load one." * (
+                name == PerturbationResponse().name
+            )
             msg = f"this model was trained on {trained}, not on {name}.{hint}"
             raise ModelError(msg)
         return TASKS[name](**self.settings.tasks[name])
@@ -200,13 +202,22 @@ class CellLM:
         rows = [[prompt[-1], *answer] for prompt in prompts for answer in answers]
         ids, seen = right_padded(rows, pad, decoder.device)
         hidden = decoder.extend(prefix, RowCache(decoder.n_layers, ids.shape[1]), ids, seen)
-        log_p = torch.log_softmax(decoder.logits(hidden[:, :-1], torch.arange(len(self.tokens), device=decoder.device)), dim=-1)
+        log_p = torch.log_softmax(
+            decoder.logits(hidden[:, :-1], torch.arange(len(self.tokens), device=decoder.device)), dim=-1
+        )
         token_log_p = log_p.gather(2, ids[:, 1:, None])[..., 0].masked_fill(~seen[:, 1:], 0.0)
         total = token_log_p.sum(1).view(len(prompts), len(answers))
         return total.double().cpu().numpy(), np.array([len(answer) for answer in answers], dtype=float)
 
     def generate(
-        self, task: str = "cell_generation", *, n: int, seed: int = 0, temperature: float = 1.0, min_genes: int = 1, **conditions: str
+        self,
+        task: str = "cell_generation",
+        *,
+        n: int,
+        seed: int = 0,
+        temperature: float = 1.0,
+        min_genes: int = 1,
+        **conditions: str,
     ) -> CellSentences:
         """Return ``n`` sampled cells for the given conditions, such as ``cell_type="B cell"``.
 
@@ -242,7 +253,9 @@ class CellLM:
                 )  # fmt: skip
                 lists += [spec.parse(self.tokens.parts(row.tolist())) for row in out[:, 0, 0]]
         obs = pd.DataFrame({**{key: [value] * n for key, value in conditions.items()}, "seed": seed}, index=names)
-        return CellSentences.from_lists(lists, self.vocabulary, obs=obs, encoding=self._encoding(), background=self.background)
+        return CellSentences.from_lists(
+            lists, self.vocabulary, obs=obs, encoding=self._encoding(), background=self.background
+        )
 
     def perturb(
         self,
@@ -285,7 +298,9 @@ class CellLM:
         if not perturbations or not len(sentences):
             msg = f"{len(sentences)} cells and {len(perturbations)} perturbations: at least one of each is needed"
             raise DataError(msg)
-        contexts = [require_column(sentences.obs, key, "context_keys").astype(str).to_numpy() for key in details.context_keys]
+        contexts = [
+            require_column(sentences.obs, key, "context_keys").astype(str).to_numpy() for key in details.context_keys
+        ]
         gene_ids = {symbol: i for i, symbol in enumerate(self.vocabulary.symbols)}
         constraint = self.response_constraint()
         decoder = PrefixDecoder(self.model)
@@ -303,7 +318,9 @@ class CellLM:
                     values = tuple(column[i] for column in contexts)
                     if values not in rendered:
                         context = dict(zip(details.context_keys, values, strict=True))
-                        rendered[values] = [self.tokens.render(spec.suffix(context, p, gene_ids)) for p in perturbations]
+                        rendered[values] = [
+                            self.tokens.render(spec.suffix(context, p, gene_ids)) for p in perturbations
+                        ]
                     suffixes.append(rendered[values])
                 prefixes = [self.tokens.render(spec.prefix(sentences.row(i))) for i in range(start, stop)]
                 keys = noise_keys(seed, cells[start:stop], n_samples)
@@ -353,7 +370,9 @@ class CellLM:
             down = [row[mask] for row, mask in zip(genes, (genes >= 0) & falling, strict=True)]
             ids, offsets = rule.apply(sentences, rows, up, down)
             change = np.diff(offsets) - sentences.lengths[rows]
-            n_expressed = np.where(sentences.n_expressed[rows] < 0, -1, np.maximum(sentences.n_expressed[rows] + change, 0))
+            n_expressed = np.where(
+                sentences.n_expressed[rows] < 0, -1, np.maximum(sentences.n_expressed[rows] + change, 0)
+            )
         else:
             ids = genes[genes >= 0]
             offsets = np.r_[0, np.cumsum((genes >= 0).sum(axis=1))]

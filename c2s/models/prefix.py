@@ -193,7 +193,12 @@ class PrefixDecoder:
 
     def _run(self, ids: Tensor, allowed: Tensor, places: Tensor, rows: RowCache, prefix: PrefixCache | None) -> Tensor:
         out = self.decoder(
-            input_ids=ids, attention_mask=allowed, position_ids=places, past_key_values=rows, use_cache=True, prefix=prefix
+            input_ids=ids,
+            attention_mask=allowed,
+            position_ids=places,
+            past_key_values=rows,
+            use_cache=True,
+            prefix=prefix,
         )
         rows.used += ids.shape[1]
         return out.last_hidden_state
@@ -222,5 +227,8 @@ def left_padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.devi
 def _padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device, *, left: bool) -> tuple[Tensor, Tensor]:
     longest = max(len(sequence) for sequence in sequences)
     rows = [[pad] * (longest - len(s)) + list(s) if left else list(s) + [pad] * (longest - len(s)) for s in sequences]
-    real = [[False] * (longest - len(s)) + [True] * len(s) if left else [True] * len(s) + [False] * (longest - len(s)) for s in sequences]
+    real = [
+        [False] * (longest - len(s)) + [True] * len(s) if left else [True] * len(s) + [False] * (longest - len(s))
+        for s in sequences
+    ]
     return torch.tensor(rows, device=device), torch.tensor(real, device=device)

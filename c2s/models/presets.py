@@ -10,8 +10,20 @@ if TYPE_CHECKING:
     from transformers import LlamaConfig
 
 PRESETS: dict[str, dict[str, int]] = {
-    "c2s-mini": {"hidden_size": 192, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 448},
-    "c2s-small": {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "num_key_value_heads": 8, "intermediate_size": 1376},
+    "c2s-mini": {
+        "hidden_size": 192,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "intermediate_size": 448,
+    },
+    "c2s-small": {
+        "hidden_size": 512,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "intermediate_size": 1376,
+    },
 }
 
 

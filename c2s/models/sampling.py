@@ -101,9 +101,11 @@ def sample_answers(
     repeat = torch.arange(n_cells * each, device=device).repeat_interleave(n_samples)
     rows.select(repeat)
     hidden, seen = hidden[repeat], seen[repeat]
-    key_index = (torch.arange(n_cells, device=device)[:, None, None] * n_samples + torch.arange(n_samples, device=device)).expand(
-        n_cells, each, n_samples
-    ).reshape(-1)
+    key_index = (
+        (torch.arange(n_cells, device=device)[:, None, None] * n_samples + torch.arange(n_samples, device=device))
+        .expand(n_cells, each, n_samples)
+        .reshape(-1)
+    )
     all_keys = torch.from_numpy(keys.copy()).to(device).reshape(-1)
 
     stops = torch.tensor([segment.stop for segment in constraint.segments], device=device)

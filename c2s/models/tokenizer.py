@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-def build_tokenizer(vocabulary: GeneVocabulary, texts: Iterable[str], *, n_pieces: int = 512) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    vocabulary: GeneVocabulary, texts: Iterable[str], *, n_pieces: int = 512
+) -> PreTrainedTokenizerFast:
     """Return a byte-level BPE tokenizer with marks and one token per gene.
 
     Parameters
@@ -122,7 +124,9 @@ class PartTokenizer:
             if genes and token not in self._gene_of:
                 yield Genes(np.array(genes, dtype=np.int32))
                 genes = []
-            is_text = token is not None and token != self.pad and token not in self._gene_of and token not in self._mark_of
+            is_text = (
+                token is not None and token != self.pad and token not in self._gene_of and token not in self._mark_of
+            )
             if text and not is_text:
                 yield self.tokenizer.decode(text).strip()
                 text = []

@@ -75,13 +75,19 @@ def make_decoys(
     rng = np.random.default_rng([seed, 31])
     drugs = [row for row in library if row.role == "drug"]
     moving = {target for row in trained if row.role != "vehicle" and row.name not in silent for target in row.targets}
-    donors = [row for row in trained if row.role != "vehicle" and row.name in silent and row.targets and not moving & set(row.targets)]
+    donors = [
+        row
+        for row in trained
+        if row.role != "vehicle" and row.name in silent and row.targets and not moving & set(row.targets)
+    ]
     acted_on = {target for row in trained for target in row.targets}
     novel = [gene for gene in symbols if gene not in acted_on and gene not in set(programme.genes)]
     needs_unseen = any(support_of(row, trained) == "unseen" for row in drugs)
     n_unseen = n if not donors else round(n * UNSEEN_SHARE) if needs_unseen else 0
     if n and not donors:
-        logger.warning("no training perturbation with targets leaves %s alone: all decoys have unseen targets", programme.name)
+        logger.warning(
+            "no training perturbation with targets leaves %s alone: all decoys have unseen targets", programme.name
+        )
     lengths = np.array([len(row.name) for row in drugs] or [8])
     n_targets = np.array([len(row.targets) for row in drugs if row.targets] or [1])
     mechanisms = [row.mechanism for row in drugs]

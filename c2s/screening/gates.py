@@ -61,7 +61,9 @@ def reads_drug(effects: ScreenEffects) -> Gate:
         f"{'far more than' if passed else 'no more than'} noise does (F = {f:.1f}, p = {p:.2g})."
     )
     detail = "" if passed else "A model that gives every drug the same answer cannot rank a library."
-    return Gate("drug", question, answer, passed, detail, {"f": f, "p": p, "rows": n_rows, "spread_u": float(row.std())})
+    return Gate(
+        "drug", question, answer, passed, detail, {"f": f, "p": p, "rows": n_rows, "spread_u": float(row.std())}
+    )
 
 
 def _signal(values: np.ndarray) -> tuple[float, float]:
@@ -135,14 +137,24 @@ def controls_behave(effects: ScreenEffects, table: pd.DataFrame, *, delta: float
     question = "Do the named controls behave?"
     named = table[table["role"].isin(["positive_control", "negative_control"])]
     if not len(named):
-        return Gate("controls", question, "No control is named; give rows the role positive_control or negative_control.", None)
+        return Gate(
+            "controls", question, "No control is named; give rows the role positive_control or negative_control.", None
+        )
     wrong = []
     for row in named.itertuples():
         moves = max(row.effect_first_low, row.effect_second_low) > delta
-        still = max(abs(x) for x in (row.effect_first_low, row.effect_first_high, row.effect_second_low, row.effect_second_high)) < delta
+        still = (
+            max(
+                abs(x)
+                for x in (row.effect_first_low, row.effect_first_high, row.effect_second_low, row.effect_second_high)
+            )
+            < delta
+        )
         if not (moves if row.role == "positive_control" else still):
             wrong.append(str(row.perturbation))
-    answer = f"{'Yes' if not wrong else 'No'}: {len(named) - len(wrong)} of {len(named)} do" + (f"; not {', '.join(wrong)}." if wrong else ".")
+    answer = f"{'Yes' if not wrong else 'No'}: {len(named) - len(wrong)} of {len(named)} do" + (
+        f"; not {', '.join(wrong)}." if wrong else "."
+    )
     detail = f"A positive control moves the programme by more than {delta:g} in a context, a negative one stays within ±{delta:g} in both."
     return Gate("controls", question, answer, not wrong, detail, {"wrong": wrong})
 

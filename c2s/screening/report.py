@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from c2s.artefacts import _plain, atomic_path
+from c2s.artefacts import atomic_path, plain
 from c2s.errors import DataError
 from c2s.screening import evidence, figures, palette, scatter
 from c2s.screening.effects import ScreenEffects
@@ -297,7 +297,7 @@ def _environment() -> Any:
     from markupsafe import Markup
 
     def embedded(value: Any) -> Any:
-        plain = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         for letter, escape in {
             "<": "\\u003c",
             ">": "\\u003e",
@@ -305,8 +305,8 @@ def _environment() -> Any:
             "\u2028": "\\u2028",
             "\u2029": "\\u2029",
         }.items():
-            plain = plain.replace(letter, escape)
-        return Markup(plain)
+            text = text.replace(letter, escape)
+        return Markup(text)
 
     loader = jinja2.PackageLoader("c2s.screening", "templates")
     environment = jinja2.Environment(

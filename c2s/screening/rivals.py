@@ -31,13 +31,26 @@ class Rivals:
     """
 
     def __init__(
-        self, responses: pd.DataFrame, trained: Sequence[Perturbation], *, context_key: str, contexts: tuple[str, str], gene_ids: np.ndarray
+        self,
+        responses: pd.DataFrame,
+        trained: Sequence[Perturbation],
+        *,
+        context_key: str,
+        contexts: tuple[str, str],
+        gene_ids: np.ndarray,
     ) -> None:
         known = {row.name: row for row in trained}
-        frame = responses[responses[context_key].astype(str).isin(contexts) & responses["perturbation"].isin(list(known))]
+        frame = responses[
+            responses[context_key].astype(str).isin(contexts) & responses["perturbation"].isin(list(known))
+        ]
         keys = frame.groupby(["perturbation", context_key, "held_out"], sort=True)
         rows = [
-            (name, str(context), bool(held), np.average(np.stack(group["change"].to_list()), axis=0, weights=group["n_cells"])[gene_ids])
+            (
+                name,
+                str(context),
+                bool(held),
+                np.average(np.stack(group["change"].to_list()), axis=0, weights=group["n_cells"])[gene_ids],
+            )
             for (name, context, held), group in keys
         ]
         self.contexts = contexts
@@ -50,10 +63,20 @@ class Rivals:
 
     @classmethod
     def of(
-        cls, responses: pd.DataFrame | None, trained: Sequence[Perturbation], *, context_key: str, contexts: tuple[str, str], gene_ids: np.ndarray
+        cls,
+        responses: pd.DataFrame | None,
+        trained: Sequence[Perturbation],
+        *,
+        context_key: str,
+        contexts: tuple[str, str],
+        gene_ids: np.ndarray,
     ) -> Rivals | None:
         """Return the rivals, or None when training says nothing of both contexts."""
-        if responses is None or context_key not in responses or not set(contexts) <= set(responses[context_key].astype(str)):
+        if (
+            responses is None
+            or context_key not in responses
+            or not set(contexts) <= set(responses[context_key].astype(str))
+        ):
             return None
         rivals = cls(responses, trained, context_key=context_key, contexts=contexts, gene_ids=gene_ids)
         return rivals if rivals.models else None
@@ -71,7 +94,11 @@ class Rivals:
 
         Predicted and observed are the programme's mean change in log1p CP10k per perturbation and context.
         """
-        index = {name: i for i, (name, kind) in enumerate(zip(effects.rows["name"], effects.rows["set"], strict=True)) if kind == "reference"}
+        index = {
+            name: i
+            for i, (name, kind) in enumerate(zip(effects.rows["name"], effects.rows["set"], strict=True))
+            if kind == "reference"
+        }
         pairs = [(p, context, observed) for p, context, observed in self.held_out if p.name in index]
         if len(pairs) < 4:
             return None

@@ -94,8 +94,8 @@ def screen(
     """
     config = ScreenConfig(**{**(config.model_dump() if config else {}), **settings})
     if out is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return screen(model, cells, library, folder, config=config, progress=progress, truth=truth)
+        with tempfile.TemporaryDirectory() as scratch:
+            return screen(model, cells, library, scratch, config=config, progress=progress, truth=truth)
     if config.threads:
         import torch
 
@@ -105,7 +105,13 @@ def screen(
     seconds = estimate_seconds(model, plan)
     n_items = len(plan.blocks) if shard is None else len(range(shard[0], len(plan.blocks), shard[1]))
     expected = seconds * n_items / len(plan.blocks)
-    logger.info("%d rows x %d cells x %d samples: about %s", len(plan.rows), len(plan.cells), config.n_samples, _duration(expected))
+    logger.info(
+        "%d rows x %d cells x %d samples: about %s",
+        len(plan.rows),
+        len(plan.cells),
+        config.n_samples,
+        _duration(expected),
+    )
     if shard is not None:
         run_blocks(model, plan, folder, range(shard[0], len(plan.blocks), shard[1]), progress=progress)
         return pd.DataFrame()
@@ -116,7 +122,13 @@ def screen(
 
 
 def merge(
-    model: CellLM, cells: AnnData, library: Sequence[Perturbation], out: str | os.PathLike[str], *, config: ScreenConfig, truth: pd.DataFrame | None = None
+    model: CellLM,
+    cells: AnnData,
+    library: Sequence[Perturbation],
+    out: str | os.PathLike[str],
+    *,
+    config: ScreenConfig,
+    truth: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return and write the result of a screen whose shards have all run in ``out`` (or were copied there)."""
     plan = make_plan(model, cells, library, config)
@@ -135,7 +147,9 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
         msg = "this model holds no perturbation settings; train it on drug responses"
         raise ModelError(msg)
     rows = check_library(library)
-    programme = load_programme(config.programme if isinstance(config.programme, str) else list(config.programme), gmt=config.gmt)
+    programme = load_programme(
+        config.programme if isinstance(config.programme, str) else list(config.programme), gmt=config.gmt
+    )
     gene_ids = programme_ids(programme, model.vocabulary, min_share=config.min_share)
     sentences = _screened_cells(model, cells, config)
     trained = [Perturbation.from_dict(row) for row in details.library]
@@ -149,7 +163,13 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
         msg = f"positive controls {', '.join(sorted(unknown))} are not in the library"
         raise DataError(msg)
     decoys = make_decoys(
-        drugs, learned, silent=silent, programme=programme, symbols=model.vocabulary.symbols, n=config.n_decoys, seed=config.seed
+        drugs,
+        learned,
+        silent=silent,
+        programme=programme,
+        symbols=model.vocabulary.symbols,
+        n=config.n_decoys,
+        seed=config.seed,
     )
     reference = _reference(trained, details.held_out, config)
     frame = []
@@ -162,9 +182,17 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
         ]  # fmt: skip
     perturbations = [p for _, members in groups for p in members]
     table = pd.DataFrame(frame)
-    swap = np.flatnonzero(table["set"] == "reference") if config.context_key in details.context_keys else np.array([], dtype=int)
+    swap = (
+        np.flatnonzero(table["set"] == "reference")
+        if config.context_key in details.context_keys
+        else np.array([], dtype=int)
+    )
     spec = model.settings.tasks["perturbation_response"]
-    usual = int(np.median(sentences.n_expressed)) if spec["target"] == "delta" else min(int(np.median(sentences.n_expressed)), spec["n_answer"])
+    usual = (
+        int(np.median(sentences.n_expressed))
+        if spec["target"] == "delta"
+        else min(int(np.median(sentences.n_expressed)), spec["n_answer"])
+    )
     max_rank = config.max_rank or max(usual, len(gene_ids))
     weights = hash_of({name: float(p.double().sum()) for name, p in sorted(model.model.state_dict().items())})
     key = hash_of(
@@ -186,16 +214,30 @@ def _screened_cells(model: CellLM, cells: AnnData, config: ScreenConfig) -> Cell
     details = model.settings.perturbation
     if details is not None and details.perturbation_key in cells.obs:
         untreated = (cells.obs[details.perturbation_key].astype(str) == details.control).to_numpy()
-        logger.info("%d of %d cells are controls (%s == %s); only they are screened", untreated.sum(), len(untreated), details.perturbation_key, details.control)
+        logger.info(
+            "%d of %d cells are controls (%s == %s); only they are screened",
+            untreated.sum(),
+            len(untreated),
+            details.perturbation_key,
+            details.control,
+        )
         keep &= untreated
-    units = require_column(cells.obs, config.unit_key, "unit_key").astype(str) if config.unit_key else pd.Series("all", index=cells.obs.index)
+    units = (
+        require_column(cells.obs, config.unit_key, "unit_key").astype(str)
+        if config.unit_key
+        else pd.Series("all", index=cells.obs.index)
+    )
     rng = np.random.default_rng([config.seed, 23])
     chosen = []
     frame = pd.DataFrame({"context": values.to_numpy(), "unit": units.to_numpy()})
     for _, rows in frame[keep].groupby(["context", "unit"], sort=True).indices.items():
         rows = np.flatnonzero(keep)[rows]
         chosen.append(np.sort(rng.permutation(rows)[: config.cells_per_unit]))
-    missing = [c for c in config.contexts if not (frame["context"].to_numpy()[np.concatenate([*chosen, np.empty(0, int)])] == c).any()]
+    missing = [
+        c
+        for c in config.contexts
+        if not (frame["context"].to_numpy()[np.concatenate([*chosen, np.empty(0, int)])] == c).any()
+    ]
     if missing:
         msg = f"no untreated cell in context {' and '.join(map(repr, missing))}; the screen starts from untreated cells"
         raise DataError(msg)
@@ -232,19 +274,33 @@ def _open_folder(folder: Path, plan: ScreenPlan, *, overwrite: bool) -> Path:
     return folder
 
 
-def finish(model: CellLM, plan: ScreenPlan, folder: Path, *, timings: dict[str, float], truth: pd.DataFrame | None) -> pd.DataFrame:
+def finish(
+    model: CellLM, plan: ScreenPlan, folder: Path, *, timings: dict[str, float], truth: pd.DataFrame | None
+) -> pd.DataFrame:
     """Judge the gathered effects, question the gates and write table, record and report."""
     started = time.perf_counter()
     config = plan.config
     effects, swap = gather(plan, folder)
-    positive = [name for name, role, kind in zip(plan.rows["name"], plan.rows["role"], plan.rows["set"], strict=True) if role == "positive_control" and kind == "library"]
+    positive = [
+        name
+        for name, role, kind in zip(plan.rows["name"], plan.rows["role"], plan.rows["set"], strict=True)
+        if role == "positive_control" and kind == "library"
+    ]
     table = call_hits(
-        effects, delta=config.delta, alpha=config.alpha, fdr=config.fdr, positive_controls=positive, co_treatment=config.co_treatment, seed=config.seed
+        effects,
+        delta=config.delta,
+        alpha=config.alpha,
+        fdr=config.fdr,
+        positive_controls=positive,
+        co_treatment=config.co_treatment,
+        seed=config.seed,
     )
     attrs = dict(table.attrs)
     details = model.settings.perturbation
     trained = [Perturbation.from_dict(row) for row in details.library] if details else []
-    rivals = Rivals.of(model.responses, trained, context_key=config.context_key, contexts=config.contexts, gene_ids=plan.gene_ids)
+    rivals = Rivals.of(
+        model.responses, trained, context_key=config.context_key, contexts=config.contexts, gene_ids=plan.gene_ids
+    )
     if rivals is not None:
         by_name = {p.name: p for p, kind in zip(plan.perturbations, plan.rows["set"], strict=True) if kind == "library"}
         for name, split in rivals.splits([by_name[name] for name in table["perturbation"]]).items():
@@ -275,7 +331,9 @@ def finish(model: CellLM, plan: ScreenPlan, folder: Path, *, timings: dict[str, 
     return table
 
 
-def _record(model: CellLM, plan: ScreenPlan, effects: ScreenEffects, attrs: dict[str, Any], asked: list[gates.Gate]) -> dict[str, Any]:
+def _record(
+    model: CellLM, plan: ScreenPlan, effects: ScreenEffects, attrs: dict[str, Any], asked: list[gates.Gate]
+) -> dict[str, Any]:
     from c2s import __version__
 
     sets = plan.rows["set"]
@@ -314,7 +372,9 @@ def _pathways(model: CellLM, plan: ScreenPlan, table: pd.DataFrame) -> dict[str,
     shifts = {}
     for context in plan.config.contexts:
         cells = plan.cells[np.flatnonzero(plan.cells.obs["context"].to_numpy() == context)[:16]]
-        after = model.perturb(cells, [plan.vehicle, *(by_name[name] for name in names)], n_samples=1, seed=plan.config.seed)
+        after = model.perturb(
+            cells, [plan.vehicle, *(by_name[name] for name in names)], n_samples=1, seed=plan.config.seed
+        )
         values = model.decoder.decode(after).X
         which = after.obs["perturbation"].to_numpy()
         vehicle = np.asarray(values[which == plan.vehicle.name].mean(axis=0)).ravel()
@@ -326,6 +386,10 @@ def _pathways(model: CellLM, plan: ScreenPlan, table: pd.DataFrame) -> dict[str,
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

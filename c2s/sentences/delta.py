@@ -24,6 +24,7 @@ import scipy.sparse as sp
 
 from c2s.errors import DataError
 from c2s.sentences.corpus import CellSentences
+from c2s.sentences.ranking import over_rows
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,14 @@ class DeltaRule:
         ids = np.empty(int(room[-1]), dtype=np.int32)
         lengths = np.zeros(len(rows), dtype=np.int64)
         a, b, c = self.curve
-        _apply(
-            controls.ids, controls.offsets, rows, up_ids, up_offsets, down_ids, down_offsets,
-            self.up, self.down, a, b, c, len(controls.vocabulary), room, ids, lengths,
-        )  # fmt: skip
+
+        def work(start: int, stop: int) -> None:
+            _apply(
+                controls.ids, controls.offsets, rows, up_ids, up_offsets, down_ids, down_offsets,
+                self.up, self.down, a, b, c, len(controls.vocabulary), room, ids, lengths, start, stop,
+            )  # fmt: skip
+
+        over_rows(work, len(rows))
         keep = np.arange(len(ids)) - np.repeat(room[:-1], np.diff(room)) < np.repeat(lengths, np.diff(room))
         return ids[keep], np.r_[0, np.cumsum(lengths)].astype(np.int64)
 
@@ -205,11 +210,12 @@ def _offsets(lists: Sequence[np.ndarray]) -> np.ndarray:
     return np.cumsum([0, *(len(ids) for ids in lists)], dtype=np.int64)
 
 
-@numba.njit(parallel=True, nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True)
 def _apply(
-    ids, offsets, rows, up_ids, up_offsets, down_ids, down_offsets, up, down, a, b, c, n_genes, room, out, lengths
-):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    for i in numba.prange(len(rows)):
+    ids: Any, offsets: Any, rows: Any, up_ids: Any, up_offsets: Any, down_ids: Any, down_offsets: Any,
+    up: Any, down: Any, a: float, b: float, c: float, n_genes: int, room: Any, out: Any, lengths: Any, first: int, last: int,
+) -> None:  # fmt: skip
+    for i in range(first, last):
         start, stop = offsets[rows[i]], offsets[rows[i] + 1]
         n = stop - start
         place = np.full(n_genes, -1, np.int32)

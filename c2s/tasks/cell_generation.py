@@ -34,7 +34,9 @@ class CellGeneration:
 
     def examples(self, sentences: CellSentences, *, conditions: Mapping[str, str]) -> Iterator[Example]:
         """Yield one example per cell; ``conditions`` maps a condition's name to its column of ``obs``."""
-        values = {name: require_column(sentences.obs, column, "conditions").astype(str) for name, column in conditions.items()}
+        values = {
+            name: require_column(sentences.obs, column, "conditions").astype(str) for name, column in conditions.items()
+        }
         for i in range(len(sentences)):
             prompt = self.prompt({name: column.iloc[i] for name, column in values.items()})
             yield Example(prompt, (Genes(sentences.row(i)[: self.n_genes]), Mark("end")))

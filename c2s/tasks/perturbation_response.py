@@ -53,7 +53,12 @@ class PerturbationResponse:
         return (Mark("cell"), Genes(control[: self.n_genes]))
 
     def suffix(
-        self, context: Mapping[str, str], perturbation: Perturbation, gene_ids: Mapping[str, int], *, show_name: bool = True
+        self,
+        context: Mapping[str, str],
+        perturbation: Perturbation,
+        gene_ids: Mapping[str, int],
+        *,
+        show_name: bool = True,
     ) -> tuple[Part, ...]:
         """Return the rest of the prompt.
 

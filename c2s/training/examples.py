@@ -40,7 +40,11 @@ class RenderedExamples:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         span = slice(self.offsets[i], self.offsets[i + 1])
-        return {"ids": self.ids[span], "weights": self.weights[span], "length": int(self.offsets[i + 1] - self.offsets[i])}
+        return {
+            "ids": self.ids[span],
+            "weights": self.weights[span],
+            "length": int(self.offsets[i + 1] - self.offsets[i]),
+        }
 
     @property
     def lengths(self) -> np.ndarray:
@@ -99,6 +103,7 @@ class Collator:
         self.pad = pad
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return ``input_ids``, ``attention_mask`` and ``weights``, each (B, longest)."""
         longest = max(len(example["ids"]) for example in examples)
         ids = torch.full((len(examples), longest), self.pad, dtype=torch.long)
         weights = torch.zeros(len(examples), longest)

@@ -77,16 +77,26 @@ class PerturbationData:
         )  # fmt: skip
 
     def examples(
-        self, task: PerturbationResponse, rule: DeltaRule | None, *, validation: bool, passes: int, rng: np.random.Generator
+        self,
+        task: PerturbationResponse,
+        rule: DeltaRule | None,
+        *,
+        validation: bool,
+        passes: int,
+        rng: np.random.Generator,
     ) -> Iterator[Example]:
         """Yield examples with fresh control pairs on each of ``passes`` passes."""
         treated = self.rows(validation=validation)
         obs = self.sentences.obs
-        contexts = [dict(zip(self.config.context_keys, values, strict=True)) for values in self._context_values(treated)]
+        contexts = [
+            dict(zip(self.config.context_keys, values, strict=True)) for values in self._context_values(treated)
+        ]
         perturbations = [self.library[name] for name in self.names[treated]]
         for _ in range(passes):
             matches = self.match(treated, rng)
-            up, down = rule.read(self.expression, self.pool(treated, rng), matches) if rule is not None else (None, None)
+            up, down = (
+                rule.read(self.expression, self.pool(treated, rng), matches) if rule is not None else (None, None)
+            )
             yield from task.examples(
                 self.sentences, controls=matches[:, 0], treated=treated, perturbations=perturbations, contexts=contexts,
                 up=up, down=down, name_dropout=0.0 if validation else self.config.name_dropout, rng=rng,

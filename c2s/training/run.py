@@ -86,10 +86,18 @@ def train(
     write_json(folder / "config.json", config.model_dump(mode="json"))
 
     settings_, data, examples = _examples(adata, sentences, library, config, rng)
-    tokens = previous.tokens if previous else PartTokenizer(build_tokenizer(vocabulary, _texts(sentences, library, config)), vocabulary)
+    tokens = (
+        previous.tokens
+        if previous
+        else PartTokenizer(build_tokenizer(vocabulary, _texts(sentences, library, config)), vocabulary)
+    )
     set_seed(config.seed)
-    model = previous.model if previous else AutoModelForCausalLM.from_config(
-        preset_config(config.model, n_tokens=len(tokens), pad=tokens.pad, end=tokens.marks["end"])
+    model = (
+        previous.model
+        if previous
+        else AutoModelForCausalLM.from_config(
+            preset_config(config.model, n_tokens=len(tokens), pad=tokens.pad, end=tokens.marks["end"])
+        )
     )
     max_length = int(model.config.max_position_embeddings)
     training = render_examples(examples(False), tokens, max_length=max_length)
@@ -101,7 +109,9 @@ def train(
     if config.lora_rank:
         trained = trained.merge_and_unload()
     if previous:
-        settings_ = previous.settings.with_(**{**settings_.model_dump(), "tasks": {**previous.settings.tasks, **settings_.tasks}})
+        settings_ = previous.settings.with_(
+            **{**settings_.model_dump(), "tasks": {**previous.settings.tasks, **settings_.tasks}}
+        )
     record = {
         "data_hash": sentences.encoding.source_hash, "seed": config.seed, "steps": config.steps, "examples": len(training),
         "tokens": int(training.lengths.mean() * config.batch_size * config.steps), "longest_example": int(training.lengths.max()),
@@ -111,7 +121,9 @@ def train(
     }  # fmt: skip
     decoder = RankDecoder.fit(adata, layer=config.layer, background=background)
     responses = data.responses() if data is not None else None
-    result = CellLM(trained.eval(), tokens, background, settings_.with_(training=record), decoder=decoder, responses=responses)
+    result = CellLM(
+        trained.eval(), tokens, background, settings_.with_(training=record), decoder=decoder, responses=responses
+    )
     result.save(folder / "model")
     write_curves(folder, history)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -137,12 +149,20 @@ def _run_folder(out: str | os.PathLike[str], config: TrainConfig, *, overwrite: 
 
 
 def _examples(
-    adata: AnnData, sentences: CellSentences, library: Sequence[Perturbation] | None, config: TrainConfig, rng: np.random.Generator
+    adata: AnnData,
+    sentences: CellSentences,
+    library: Sequence[Perturbation] | None,
+    config: TrainConfig,
+    rng: np.random.Generator,
 ) -> tuple[ModelSettings, PerturbationData | None, Any]:
     """Return the model's settings, the perturbation data (if any), and a function of ``validation`` that yields examples."""
     from c2s import __version__
 
-    base = {"version": __version__, "encoding": sentences.encoding.model_dump(), "n_expressed": int(np.median(sentences.n_expressed))}
+    base = {
+        "version": __version__,
+        "encoding": sentences.encoding.model_dump(),
+        "n_expressed": int(np.median(sentences.n_expressed)),
+    }
     if config.task == "perturbation_response":
         matrix, _ = expression(adata, layer=config.layer)
         values = to_log1p_cp10k(matrix)[0]
@@ -173,9 +193,17 @@ def _examples(
     sides = {True: sentences[np.flatnonzero(is_validation)], False: sentences[np.flatnonzero(~is_validation)]}
     if config.task == "cell_type_annotation":
         annotation = CellTypeAnnotation(n_genes=config.n_genes)
-        share = require_column(sides[False].obs, config.labels_key, "labels_key").astype(str).value_counts(normalize=True).sort_index()
+        share = (
+            require_column(sides[False].obs, config.labels_key, "labels_key")
+            .astype(str)
+            .value_counts(normalize=True)
+            .sort_index()
+        )
         settings = ModelSettings(
-            **base, tasks={annotation.name: asdict(annotation)}, labels=tuple(share.index), label_share=tuple(share.tolist())
+            **base,
+            tasks={annotation.name: asdict(annotation)},
+            labels=tuple(share.index),
+            label_share=tuple(share.tolist()),
         )
         return settings, None, lambda validation: annotation.examples(sides[validation], labels_key=config.labels_key)
     generation = CellGeneration(n_genes=config.n_genes)
@@ -216,7 +244,8 @@ def _with_lora(model: PreTrainedModel, config: TrainConfig) -> Any:
     from peft import LoraConfig, get_peft_model
 
     return get_peft_model(
-        model, LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        model,
+        LoraConfig(
+            r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
     )
-
-

@@ -1,0 +1,1 @@
+"""The demo: the whole path on simulated drug responses with a known truth, and on real blood cells."""
