@@ -125,7 +125,9 @@ def screen(
     from c2s.models.cell_lm import load_model
     from c2s.screening.screen import screen as run
 
-    logging.getLogger("c2s").setLevel(logging.INFO)
+    announce = logging.getLogger("c2s.screening.screen")  # says what the screen will cost before it starts
+    announce.setLevel(logging.INFO)
+    announce.addHandler(logging.StreamHandler())
     table = run(
         load_model(model),
         read_cells(cells),

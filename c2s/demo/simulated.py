@@ -20,7 +20,7 @@ from c2s.training.run import train
 # what the demo and its benchmark train and screen with; --quick only shows that everything runs
 TRAINING: dict[str, Any] = {
     "perturbation_key": "drug", "control": "DMSO", "context_keys": ("ifn",), "match_by": ("cell_type",),
-    "n_treated": 16, "n_controls": 32, "delta_threshold": 2.25, "steps": 1400,
+    "n_treated": 16, "n_controls": 32, "delta_threshold": 2.25, "n_genes": 24, "batch_size": 32, "learning_rate": 3e-3, "steps": 1000,
 }  # fmt: skip
 SCREENING: dict[str, Any] = {
     "context_key": "ifn", "contexts": ("low", "none"), "unit_key": "donor", "cells_per_unit": 8, "n_samples": 1,
@@ -37,13 +37,19 @@ QUICK_SCREENING = {"n_decoys": 24, "n_reference": 6, "cells_per_unit": 2}
 
 
 def train_simulated(
-    simulated: SimulatedScreen, out: Path, *, quick: bool = False, progress: bool = True, **settings: Any
+    simulated: SimulatedScreen,
+    out: Path,
+    *,
+    quick: bool = False,
+    progress: bool = True,
+    overwrite: bool = False,
+    **settings: Any,
 ) -> CellLM:
     """Return the model trained on the training drugs of a simulated screen, in ``out``."""
     values = {**TRAINING, **(QUICK_TRAINING if quick else {}), "seed": simulated.seed, **settings}
-    return train(
-        simulated.training, out, config=TrainConfig(**values), library=simulated.training_library, progress=progress
-    )
+    config = TrainConfig(**values)
+    library = simulated.training_library
+    return train(simulated.training, out, config=config, library=library, progress=progress, overwrite=overwrite)
 
 
 def screen_simulated(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import gzip
 import logging
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -57,7 +59,7 @@ def load_programme(
         * the path of a text file of gene symbols, separated by white space or commas, ``#`` starts a comment;
         * a list of gene symbols.
     gmt : path, optional
-        GMT file: one set per line, name, description and genes separated by tabs.
+        GMT file, plain or ``.gz``: one set per line, name, description and genes separated by tabs.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def load_programme(
     path = Path(spec)
     if isinstance(spec, str) and not path.is_file():
         _lookup(spec, packaged, "the packaged programmes, and there is no such file; for a set of your own pass gmt=")
-    if path.suffix == ".gmt":
+    if path.name.endswith((".gmt", ".gmt.gz")):
         msg = f"{path} is a GMT file; pass it as gmt= and name one of its sets: {_some(list(read_gmt(path)))}"
         raise DataError(msg)
     lines = [line.split("#")[0].replace(",", " ") for line in _read_text(path).splitlines()]
@@ -93,7 +95,7 @@ def packaged_sets() -> dict[str, tuple[str, ...]]:
 
 
 def read_gmt(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
-    """Return name to genes for every set of a GMT file, in file order.
+    """Return name to genes for every set of a GMT file, in file order; a name that ends in ``.gz`` is unpacked.
 
     Raises
     ------
@@ -168,7 +170,10 @@ def _distinct(genes: Sequence[str], source: str) -> tuple[str, ...]:
 
 def _read_text(path: Path) -> str:
     try:
+        if path.suffix == ".gz":
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                return file.read()
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         msg = f"cannot read gene sets from {path}: {error}"
         raise ArtefactError(msg) from error

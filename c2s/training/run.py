@@ -108,10 +108,9 @@ def train(
     )
     if config.lora_rank:
         trained = trained.merge_and_unload()
-    if previous:
-        settings_ = previous.settings.with_(
-            **{**settings_.model_dump(), "tasks": {**previous.settings.tasks, **settings_.tasks}}
-        )
+    if previous:  # what this run says nothing of stays as it was
+        said = {name: value for name, value in settings_.model_dump().items() if value}
+        settings_ = previous.settings.with_(**{**said, "tasks": {**previous.settings.tasks, **settings_.tasks}})
     record = {
         "data_hash": sentences.encoding.source_hash, "seed": config.seed, "steps": config.steps, "examples": len(training),
         "tokens": int(training.lengths.mean() * config.batch_size * config.steps), "longest_example": int(training.lengths.max()),
@@ -120,7 +119,7 @@ def train(
         "held_out_loss": next((row["eval_loss"] for row in reversed(history) if "eval_loss" in row), None),
     }  # fmt: skip
     decoder = RankDecoder.fit(adata, layer=config.layer, background=background)
-    responses = data.responses() if data is not None else None
+    responses = data.responses() if data is not None else previous.responses if previous else None
     result = CellLM(
         trained.eval(), tokens, background, settings_.with_(training=record), decoder=decoder, responses=responses
     )

@@ -1,0 +1,43 @@
+"""``c2s generate``: cells of a given type, as sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from c2s.cli._config import config_option
+from c2s.errors import ConfigError
+
+
+def generate(
+    model: Path = typer.Argument(..., metavar="MODEL", help="Folder of a model trained on cell_generation."),
+    out: Path = typer.Argument(..., metavar="OUT_FOLDER", help="A corpus; c2s decode turns it into an .h5ad file."),
+    n: int = typer.Option(100, min=1, help="Cells."),
+    conditions: list[str] = typer.Option(
+        [], "--condition", metavar="KEY=VALUE", help="Such as cell_type='B cell'; repeat it."
+    ),
+    temperature: float = typer.Option(1.0, min=0, help="Of sampling; 0 takes the most likely gene every time."),
+    seed: int = typer.Option(0, help="Of sampling."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what OUT_FOLDER holds."),
+    config: Path | None = config_option(),
+) -> None:
+    """Write sampled cells: known genes only, none twice.
+
+    **Example**
+
+    `c2s generate runs/cells/model b_cells --n 500 --condition "cell_type=B cell"`
+    """
+    wanted: dict[str, Any] = dict(item.partition("=")[::2] for item in conditions)
+    if "" in wanted or any("=" not in item for item in conditions):
+        msg = f"--condition takes KEY=VALUE; got {', '.join(conditions)}"
+        raise ConfigError(msg)
+    from c2s.artefacts import prepare_folder
+    from c2s.models.cell_lm import load_model
+
+    if not overwrite:
+        prepare_folder(out)
+    cells = load_model(model).generate(n=n, seed=seed, temperature=temperature, **wanted)
+    cells.write(out, overwrite=overwrite)
+    typer.echo(f"{len(cells):,} cells of {cells.lengths.min()} to {cells.lengths.max()} genes → {out}")
