@@ -16,7 +16,8 @@ import numpy as np
 
 from c2s.errors import ArtefactError
 
-OWN_FILES = ("corpus.json", "decoder.json", "config.json", "c2s.json", "plan.json", "screen.json", "demo.json")
+OWN_FILES = ("corpus.json", "decoder.json", "c2s.json", "plan.json", "screen.json", "demo.json")
+RUN_FILE, RUN_KEYS = "config.json", {"task", "model", "steps"}  # a training run; other programs write config.json too
 
 
 @contextmanager
@@ -66,8 +67,10 @@ def plain(value: Any) -> Any:
     """Return ``value`` with numpy scalars, arrays, paths and sets as what JSON can hold, and NaN as None."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=repr)  # the order of a set differs from process to process
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, np.generic):
@@ -86,7 +89,7 @@ def prepare_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     ------
     ArtefactError
         The folder holds files and ``overwrite`` is false, or the path is a file, or ``overwrite`` would delete a folder
-        that c2s did not write (it holds none of :data:`OWN_FILES`).
+        that c2s did not write (it holds none of :data:`OWN_FILES` and no training run).
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
@@ -96,12 +99,23 @@ def prepare_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
         if not overwrite:
             msg = f"{folder} is not empty; name another folder, or pass overwrite=True (--overwrite) to replace it"
             raise ArtefactError(msg)
-        if not any((folder / name).is_file() for name in OWN_FILES):
+        if not _is_own(folder):
             msg = f"{folder} was not written by c2s, so overwrite (--overwrite) does not delete it; name another folder"
             raise ArtefactError(msg)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _is_own(folder: Path) -> bool:
+    """Return whether c2s wrote ``folder``."""
+    if any((folder / name).is_file() for name in OWN_FILES):
+        return True
+    try:
+        record = read_json(folder / RUN_FILE)
+    except ArtefactError:
+        return False
+    return isinstance(record, dict) and record.keys() >= RUN_KEYS
 
 
 def hash_of(*parts: Any) -> str:

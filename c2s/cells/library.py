@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -105,7 +106,7 @@ def read_library(path: str | os.PathLike[str]) -> list[Perturbation]:
     ArtefactError
         The file cannot be read.
     DataError
-        No ``name`` column, an empty or repeated name, an unknown role, or no row.
+        No ``name`` column, an empty or repeated name, an unknown role, a row longer than the header, or no row.
     """
     source = Path(path)
     try:
@@ -114,7 +115,7 @@ def read_library(path: str | os.PathLike[str]) -> list[Perturbation]:
         msg = f"cannot read the library {source}: {error}"
         raise ArtefactError(msg) from error
     header = text.partition("\n")[0]
-    rows = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in header else ",")
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in header else ",")
     names = [str(name).strip().lower() for name in rows.fieldnames or []]
     if "name" not in names:
         msg = (
@@ -122,7 +123,11 @@ def read_library(path: str | os.PathLike[str]) -> list[Perturbation]:
         )
         raise DataError(msg)
     library = []
-    for number, row in enumerate(rows, start=2):
+    for row in rows:
+        number = rows.line_num
+        if extra := [value for value in row.get(None, ()) if value.strip()]:
+            msg = f"{source}, line {number}: more values than columns ({', '.join(extra)}); quote values that hold a separator"
+            raise DataError(msg)
         values = {str(key).strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
         if not values["name"]:
             msg = f"{source}, line {number}: the name is empty"

@@ -45,12 +45,12 @@ def match_controls(
     DataError
         A column is missing, or a perturbed cell's stratum has no control (the strata are listed).
     """
-    labels = _strata(obs, by)
-    codes = labels.factorize()[0]
+    codes = _strata(obs, by)
     pools = {code: control[codes[control] == code] for code in np.unique(codes[perturbed])}
     empty = [code for code, pool in pools.items() if len(pool) < (2 if np.isin(pool, perturbed).any() else 1)]
     if empty:
-        names = sorted({str(labels.iloc[int(np.flatnonzero(codes == code)[0])]) for code in empty})
+        firsts = obs[list(by)].iloc[[int(np.flatnonzero(codes == code)[0]) for code in empty]]
+        names = sorted(" | ".join(map(str, values)) for values in firsts.itertuples(index=False, name=None)) or ["all cells"]
         shown = "; ".join(names[:8]) + (" …" if len(names) > 8 else "")
         msg = f"{len(names)} strata of ({', '.join(by)}) have no control cell to match: {shown}. Match by fewer columns"
         raise DataError(msg)
@@ -83,7 +83,7 @@ def pool_alike(
     ndarray, shape (len(cells), k), int64
         Row numbers; the cell itself comes first.
     """
-    codes = _strata(obs, by).factorize()[0]
+    codes = _strata(obs, by)
     members = {code: among[codes[among] == code] for code in np.unique(codes[cells])}
     pools = np.repeat(np.asarray(cells, dtype=np.int64)[:, None], k, axis=1)
     for row, cell in enumerate(cells):
@@ -94,11 +94,12 @@ def pool_alike(
     return pools
 
 
-def _strata(obs: pd.DataFrame, by: Sequence[str]) -> pd.Series:
+def _strata(obs: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
+    """Return the number of each cell's stratum, int64, shape (n,)."""
     missing = [column for column in by if column not in obs]
     if missing:
         msg = f"obs has no column {', '.join(map(repr, missing))}; found {', '.join(map(str, obs.columns))}"
         raise DataError(msg)
     if not by:
-        return pd.Series("all", index=range(len(obs)))
-    return obs[list(by)].astype(str).agg(" | ".join, axis=1)
+        return np.zeros(len(obs), dtype=np.int64)
+    return pd.MultiIndex.from_frame(obs[list(by)].astype(str)).factorize()[0]

@@ -60,6 +60,8 @@ def train(
     steps: int = typer.Option(1000, min=1, help="Optimiser steps."),
     batch_size: int = typer.Option(16, min=1, help="Examples a step."),
     learning_rate: float = typer.Option(2e-3, help="Peak rate of AdamW."),
+    warmup: float = typer.Option(0.05, min=0, max=0.99, help="Share of the steps over which the rate rises."),
+    weight_decay: float = typer.Option(0.01, min=0, help="Of AdamW."),
     lora_rank: int = typer.Option(
         0, min=0, help="Adapt a trained --model with LoRA of this rank; 0 trains all weights."
     ),
@@ -89,7 +91,8 @@ def train(
         target=target.value, n_up=n_up, n_down=n_down, n_answer=n_answer, delta_threshold=delta_threshold,
         n_treated=n_treated, n_controls=n_controls, moved_weight=moved_weight, name_dropout=name_dropout,
         split_by=split_by, validation_share=validation_share, steps=steps, batch_size=batch_size,
-        learning_rate=learning_rate, lora_rank=lora_rank, checkpoint_steps=checkpoint_steps, threads=threads,
+        learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay, lora_rank=lora_rank,
+        checkpoint_steps=checkpoint_steps, threads=threads,
     )  # fmt: skip
     if dry_run:
         typer.echo(settings.model_dump_json(indent=2))

@@ -42,18 +42,20 @@ class Constraint:
 
     def __init__(self, items: Tensor, segments: Sequence[Segment], *, n_tokens: int, pad: int) -> None:
         stops = [segment.stop for segment in segments]
-        if not segments or len(set(stops)) != len(stops) or set(stops) & set(items.tolist()) or pad in items.tolist():
+        known = set(items.tolist())
+        if not segments or len({*stops, pad}) != len(stops) + 1 or known & {*stops, pad}:
             msg = f"stops {stops} and pad {pad} must be distinct from each other and from the items; give at least one segment"
             raise ConfigError(msg)
-        if any(not 0 <= s.min_items <= s.max_items for s in segments):
-            msg = "each segment needs 0 <= min_items <= max_items"
+        if wrong := [s for s in segments if not 0 <= s.min_items <= s.max_items]:
+            msg = f"each segment needs 0 <= min_items <= max_items, found {wrong[0]}"
             raise ConfigError(msg)
-        if sum(segment.min_items for segment in segments) > len(items):
-            msg = f"the segments ask for more items than the {len(items)} there are"
+        if sum(segment.min_items for segment in segments) > len(known):
+            msg = f"the segments ask for more items than the {len(known)} there are"
             raise ConfigError(msg)
         self.segments, self.n_tokens, self.pad = tuple(segments), n_tokens, pad
         self.is_item = torch.zeros(n_tokens, dtype=torch.bool)
         self.is_item[items] = True
+        self.n_items = len(known)
 
     @property
     def max_length(self) -> int:
@@ -102,7 +104,9 @@ class Constraint:
         done = torch.cumsum(stop, 1) - stop.long()  # segment of each earlier token
         items_here = (item[:, None] & earlier & (done[:, None] == segment[:, :, None])).sum(-1)
         index = segment.clamp(max=len(self.segments))
-        may_item = items_here < high[index]
+        later = low.flip(0).cumsum(0).flip(0) - low  # items that the segments after each one still need
+        spare = self.n_items - (item[:, None] & earlier).sum(-1) > later[index]  # never a dead end
+        may_item = (items_here < high[index]) & ((items_here < low[index]) | spare)
         may_stop = (items_here >= low[index]) & (segment < len(self.segments))
         mask = is_item[None, None] & may_item[:, :, None]
         if ids.shape[1]:
@@ -139,13 +143,14 @@ class Constraint:
         stops = torch.tensor([segment.stop for segment in self.segments], device=device)
         open_ = ids == mask_id
         known = is_item[proposals] | torch.isin(proposals, stops)
-        written = torch.zeros(len(ids), self.n_tokens, dtype=torch.bool, device=device)
-        written.scatter_(1, ids.masked_fill(open_, 0), ~open_)
-        score = confidence.masked_fill(~(open_ & known), -torch.inf)
+        written = torch.zeros(len(ids), self.n_tokens, dtype=torch.long, device=device)
+        written.scatter_add_(1, ids.masked_fill(open_, 0), (~open_).long())
+        candidate = open_ & known
+        score = confidence.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         same = proposals[:, :, None] == proposals[:, None, :]  # (B, T, T)
         place = torch.arange(ids.shape[1], device=device)
         better = (score[:, None, :] > score[:, :, None]) | (
             (score[:, None, :] == score[:, :, None]) & (place[None, None, :] < place[None, :, None])
         )
-        beaten = (same & better & torch.isfinite(score)[:, None, :]).any(-1)
-        return open_ & known & ~beaten & ~written.gather(1, proposals)
+        beaten = (same & better & candidate[:, None, :]).any(-1)
+        return candidate & ~beaten & (written.gather(1, proposals) == 0)

@@ -414,10 +414,14 @@ def load_model(folder: str | os.PathLike[str], *, device: str | None = None, dty
         msg = f"{folder} holds no {SETTINGS_FILE}, so it is not a c2s model; give the folder that c2s train wrote"
         raise ArtefactError(msg)
     record = read_json(path / SETTINGS_FILE)
-    settings = ModelSettings(**record["settings"])
-    if settings.format > FORMAT:
-        msg = f"{folder} was written by a newer c2s (format {settings.format}, this one reads up to {FORMAT}); upgrade c2s"
+    if not isinstance(record, dict) or not {"settings", "vocabulary", "background"} <= record.keys():
+        msg = f"{path / SETTINGS_FILE} lacks the settings, the vocabulary or the background; train or copy the model again"
+        raise ArtefactError(msg)
+    written = record["settings"].get("format", FORMAT)
+    if written > FORMAT:  # asked first, because it may hold fields that this c2s does not know
+        msg = f"{folder} was written by a newer c2s (format {written}, this one reads up to {FORMAT}); upgrade c2s"
         raise ModelError(msg)
+    settings = ModelSettings(**record["settings"])
     vocabulary = GeneVocabulary.from_dict(record["vocabulary"])
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -431,12 +435,21 @@ def load_model(folder: str | os.PathLike[str], *, device: str | None = None, dty
     if model.get_input_embeddings().num_embeddings < len(tokenizer):
         msg = f"{folder}: {len(tokenizer)} tokens but {model.get_input_embeddings().num_embeddings} embeddings; the files belong to different models"
         raise ModelError(msg)
-    responses = path / RESPONSES_FILE
     return CellLM(
         model.to(where).eval(),
         PartTokenizer(tokenizer, vocabulary),
         Background.from_dict(record["background"]),
         settings,
         decoder=RankDecoder.read(path / "decoder"),
-        responses=pd.read_parquet(responses) if responses.is_file() else None,
+        responses=_read_responses(path / RESPONSES_FILE),
     )
+
+
+def _read_responses(path: Path) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        msg = f"cannot read {path}: {error}. It may be truncated; train or copy the model again"
+        raise ArtefactError(msg) from error

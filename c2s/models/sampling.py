@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from c2s.engines.constraint import Constraint
+from c2s.errors import ConfigError
 from c2s.models.prefix import PrefixDecoder, RowCache, left_padded
 
 
@@ -90,6 +91,9 @@ def sample_answers(
     Tensor, shape (C, E, n_samples, max_length), int64, on CPU
         Answers, ``pad`` after the last stop.
     """
+    if not 0 <= temperature < float("inf"):
+        msg = f"temperature is {temperature}; give 0 (the most likely token) or a number above it"
+        raise ConfigError(msg)
     device = decoder.device
     n_cells, each, n_samples = len(prefixes), len(suffixes[0]), keys.shape[1]
     prefix = decoder.prefill(prefixes, pad=pad)

@@ -92,14 +92,14 @@ class PartTokenizer:
         self.pad: int = tokenizer.pad_token_id
         self._mark_of = {token: mark for mark, token in self.marks.items()}
         self._gene_of = {int(token): i for i, token in enumerate(self.gene_tokens)}
-        tokenizer.backend_tokenizer.encode_special_tokens = True  # "<end>" in a label is text, not a mark
         self._text = lru_cache(maxsize=65536)(self._encode_text)
 
     def __len__(self) -> int:
         return len(self.tokenizer)
 
     def _encode_text(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        # split_special_tokens: "<end>" in a label is text, not a mark
+        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def render(self, parts: Sequence[Part]) -> list[int]:
         """Return the token ids of ``parts``."""

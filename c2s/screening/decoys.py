@@ -2,7 +2,8 @@
 
 A decoy asks what the model says of a drug it has no reason to believe in. Decoys with *seen* targets take the targets of
 a training perturbation whose observed response leaves the programme alone; decoys with *unseen* targets take genes that
-no training perturbation acts on and that are not in the programme. Names are letters of the library's lengths.
+no training perturbation acts on and that are not in the programme, matched to the library's unseen targets in how many
+cells express them, because a model knows a common gene better than a rare one. Names are letters of the library's lengths.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import pandas as pd
 
 from c2s.cells.library import Perturbation
 from c2s.screening.programmes import Programme
+from c2s.sentences.background import Background
 
 logger = logging.getLogger(__name__)
 
 UNSEEN_SHARE = 1 / 3  # of the decoys, where the library has drugs with unseen targets
+NEAREST = 50  # genes to choose an unseen decoy target from
 
 
 def support_of(perturbation: Perturbation, trained: Sequence[Perturbation]) -> str:
@@ -57,7 +60,7 @@ def make_decoys(
     *,
     silent: set[str],
     programme: Programme,
-    symbols: Sequence[str],
+    background: Background,
     n: int,
     seed: int,
 ) -> list[Perturbation]:
@@ -69,8 +72,8 @@ def make_decoys(
         The screened library and what the model was trained on.
     silent : set of str
         Names of :func:`silent_perturbations`.
-    symbols : sequence of str
-        The model's genes.
+    background : Background
+        The model's genes, and the share of training cells that express each.
     """
     rng = np.random.default_rng([seed, 31])
     drugs = [row for row in library if row.role == "drug"]
@@ -81,15 +84,19 @@ def make_decoys(
         if row.role != "vehicle" and row.name in silent and row.targets and not moving & set(row.targets)
     ]
     acted_on = {target for row in trained for target in row.targets}
-    novel = [gene for gene in symbols if gene not in acted_on and gene not in set(programme.genes)]
-    needs_unseen = any(support_of(row, trained) == "unseen" for row in drugs)
+    symbols, detection = background.vocabulary.symbols, background.detection
+    novel = np.array([i for i, gene in enumerate(symbols) if gene not in acted_on and gene not in set(programme.genes)])
+    templates = [
+        ids for row in drugs
+        if support_of(row, trained) == "unseen" and len(ids := background.vocabulary.ids(row.targets, missing="drop"))
+    ]  # fmt: skip
+    needs_unseen = bool(templates)
     n_unseen = n if not donors else round(n * UNSEEN_SHARE) if needs_unseen else 0
     if n and not donors:
         logger.warning(
             "no training perturbation with targets leaves %s alone: all decoys have unseen targets", programme.name
         )
     lengths = np.array([len(row.name) for row in drugs] or [8])
-    n_targets = np.array([len(row.targets) for row in drugs if row.targets] or [1])
     mechanisms = [row.mechanism for row in drugs]
     taken = {row.name for row in (*library, *trained)}
     decoys = []
@@ -97,11 +104,20 @@ def make_decoys(
         name = _letters(int(rng.choice(lengths)), rng, taken)
         mechanism = str(rng.choice(mechanisms)) if mechanisms else ""
         if number < n_unseen:
-            targets = tuple(rng.choice(novel, size=min(int(rng.choice(n_targets)), len(novel)), replace=False).tolist())
+            wanted = (
+                templates[int(rng.integers(len(templates)))] if templates else novel[rng.integers(len(novel), size=1)]
+            )
+            targets = tuple(dict.fromkeys(symbols[_alike(gene, novel, detection, rng)] for gene in wanted))
         else:
             targets = donors[int(rng.integers(len(donors)))].targets
         decoys.append(Perturbation(name, targets=targets, mechanism=mechanism, role="decoy"))
     return decoys
+
+
+def _alike(gene: int, novel: np.ndarray, detection: np.ndarray, rng: np.random.Generator) -> int:
+    """Return one of the :data:`NEAREST` novel genes whose share of expressing cells is nearest to that of ``gene``."""
+    order = np.argsort(np.abs(detection[novel] - detection[gene]), kind="stable")
+    return int(novel[rng.choice(order[: min(NEAREST, len(order))])])
 
 
 def _letters(length: int, rng: np.random.Generator, taken: set[str]) -> str:

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from c2s.errors import DataError
 from c2s.screening.effects import ScreenEffects
-from c2s.screening.scores import largest_u
 
 CARRIED = 0.8  # the genes that carry an effect make at least this share of the summed rise
-ENOUGH = 0.5  # a positive control shows at least this share of the row's first effect
+ENOUGH = 0.5  # a gene could have shown its rise if a positive control moves it at least this share as far
+SHOWN = 0.75  # share of the summed rise that must rest on genes which could have shown it
 PRESENT = 0.2  # genes in a smaller share of the vehicle sentences lie below the cut
-CHUNK = 512  # rows at a time, so that rows x controls stays small
 
 
 @dataclass(frozen=True)
@@ -26,25 +25,26 @@ class HeadRoom:
     ----------
     refused_because : list of str
         Empty where the second context could have shown the effect.
-    ratio : ndarray, shape (n,), float64
-        Best effect of a positive control in the second context / the row's own effect in the first, both on U of the
-        genes that carry the row's first effect. NaN where no gene rises or nothing serves as a control.
+    shown : ndarray, shape (n,), float64
+        Share of the row's summed rise in the first context that rests on genes which could have risen as far in the
+        second. NaN where no gene rises or nothing serves as a control.
     """
 
     refused_because: list[str]
-    ratio: NDArray[np.float64]
+    shown: NDArray[np.float64]
 
 
 def judge_head_room(
     effects: ScreenEffects, rows: NDArray[np.intp], *, positive_controls: Sequence[str] = ()
 ) -> HeadRoom:
-    """Return for each row whether something moves its genes in the second context.
+    """Return for each row whether the second context could have shown its effect.
 
-    Let M be the smallest set of programme genes that makes :data:`CARRIED` of the summed rise in rank in the first
-    context. The effect on U of M alone is ``-sum_M shift / largest_u(|M|)``. A row stands if a positive control (those
-    named, else any other library or reference row) reaches in the second context :data:`ENOUGH` of the row's effect in
-    the first. Where none does, the reason is a *ceiling* if M in the second context lies so high in vehicle sentences
-    that the row's rise would not fit above it, a *floor* if M is in less than :data:`PRESENT` of those sentences.
+    A gene that rises by ``d`` ranks in the first context could have shown it in the second if a positive control (those
+    named, else any other library or reference row) raises it there by at least :data:`ENOUGH` times ``d``. A row stands
+    if genes of that kind make at least :data:`SHOWN` of its summed rise: an effect half of which rests on genes that are
+    silent or already on top in the second context is no evidence of a difference. Where a row falls, the reason is a
+    *ceiling* if its hidden genes lie so high in the second context's vehicle sentences that their rise would not fit
+    above them, a *floor* if they are in less than :data:`PRESENT` of those sentences.
 
     Parameters
     ----------
@@ -60,26 +60,37 @@ def judge_head_room(
         A positive control that is not a row of the screen.
     """
     controls = _control_rows(effects, positive_controls)
-    mask = carrying_genes(effects.rank_shift[rows, 0])
-    first, _ = _restricted(effects, mask, rows, rows)
-    ratio = np.full(len(rows), np.nan)
-    best = np.full(len(rows), -1)
-    for start in range(0, len(rows) if len(controls) else 0, CHUNK):
-        part = slice(start, start + CHUNK)
-        _, second = _restricted(effects, mask[part], rows[part], controls)
-        second[rows[part][:, None] == controls[None, :]] = -np.inf  # a row is no control of itself
-        best[part] = second.argmax(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio[part] = second.max(axis=1) / first[part]
-    ratio[~mask.any(axis=1) | np.isneginf(ratio)] = np.nan
+    rise = np.clip(-effects.rank_shift.astype(np.float64), 0, None)
+    reach = _reach_without(rise[:, 1], rows, controls)
+    first = rise[rows, 0]
+    total = first.sum(axis=1)
+    showable = (reach >= ENOUGH * first) & (first > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shown = (first * showable).sum(axis=1) / total
+    shown[(total == 0) | np.isneginf(reach).all(axis=1)] = np.nan
     reasons = []
     for i in range(len(rows)):
-        if ratio[i] >= ENOUGH:
+        if shown[i] >= SHOWN:
             reasons.append("")
         else:
-            control = "" if np.isnan(ratio[i]) else str(effects.rows["name"].iloc[controls[best[i]]])
-            reasons.append(_reason(effects, mask[i], float(first[i]), float(ratio[i]), control))
-    return HeadRoom(reasons, ratio)
+            hidden = carrying_genes(-(first[i] * ~showable[i])[None])[0]
+            reasons.append(_reason(effects, hidden, first[i], float(shown[i])))
+    return HeadRoom(reasons, shown)
+
+
+def _reach_without(
+    rise: NDArray[np.float64], rows: NDArray[np.intp], controls: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the largest rise of each gene among the controls, a row not counting for itself, shape (n, k)."""
+    reach = np.full((len(rows), rise.shape[1]), -np.inf)
+    if len(controls):
+        best = rise[controls].argmax(axis=0)
+        reach[:] = rise[controls].max(axis=0)
+        others = rise[controls].copy()
+        others[best, np.arange(rise.shape[1])] = -np.inf
+        own = rows[:, None] == controls[best][None, :]
+        reach = np.where(own, others.max(axis=0), reach)
+    return reach
 
 
 def carrying_genes(shift: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -100,18 +111,6 @@ def carrying_genes(shift: NDArray[np.floating]) -> NDArray[np.bool_]:
     return mask
 
 
-def _restricted(
-    effects: ScreenEffects, mask: NDArray[np.bool_], rows: NDArray[np.intp], controls: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return effects on U of each row's genes: its own in the first context (n,), controls' in the second (n, c)."""
-    size = largest_u(mask.sum(axis=1), max_rank=effects.max_rank)
-    shift = effects.rank_shift.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        own = -(mask * shift[rows, 0]).sum(axis=1) / size
-        others = -(mask @ shift[controls, 1].T) / size[:, None]
-    return own, others
-
-
 def _control_rows(effects: ScreenEffects, positive_controls: Sequence[str]) -> NDArray[np.intp]:
     names = effects.rows["name"].astype(str).to_numpy()
     unknown = sorted(set(positive_controls) - set(names))
@@ -124,20 +123,19 @@ def _control_rows(effects: ScreenEffects, positive_controls: Sequence[str]) -> N
     return np.flatnonzero(effects.rows["set"].isin(["library", "reference"]).to_numpy())
 
 
-def _reason(effects: ScreenEffects, mask: NDArray[np.bool_], first: float, ratio: float, control: str) -> str:
+def _reason(effects: ScreenEffects, hidden: NDArray[np.bool_], rise: NDArray[np.float64], shown: float) -> str:
     one, two = effects.contexts
-    if not mask.any():
+    if not rise.any():
         return f"no programme gene rises in {one}, although the score does"
-    genes = ", ".join(gene for gene, chosen in zip(effects.gene_symbols, mask, strict=True) if chosen)
-    rank, present = effects.control_rank[1, mask].mean(), effects.present[1, mask].mean()
-    share = ratio if ratio > 0 else 0.0
-    best = f"the best control, {control}, reaches {share:.0%} of it" if control else "no other row serves as a control"
-    m = int(mask.sum())
-    room = float((effects.control_rank[1, mask].sum() - m * (m + 1) / 2) / largest_u(m, max_rank=effects.max_rank))
-    if room < first:
-        where = f"ceiling: in {two} {genes} already rank {rank:.0f} of {effects.max_rank} on average, which leaves "
-        return where + f"room for a rise of {max(room, 0.0):.3f} where {one} shows {first:.3f}; {best}"
+    if np.isnan(shown):
+        return f"no other row serves as a control, so nothing shows that {two} could have shown the effect"
+    genes = ", ".join(gene for gene, chosen in zip(effects.gene_symbols, hidden, strict=True) if chosen)
+    part = f"{1 - shown:.0%} of the rise in {one} rests on genes that no positive control moves that far in {two}"
+    rank, present = effects.control_rank[1, hidden].mean(), effects.present[1, hidden].mean()
+    m = int(hidden.sum())
+    room = float(effects.control_rank[1, hidden].sum() - m * (m + 1) / 2)
+    if room < rise[hidden].sum():
+        return f"ceiling: {part}; there {genes} already rank {rank:.0f} of {effects.max_rank} on average"
     if present < PRESENT:
-        where = f"floor: in {two} {genes} are in {present:.0%} of the vehicle sentences, below the cut at rank "
-        return where + f"{effects.max_rank}, so a rise of {first:.3f} as in {one} could stay unseen; {best}"
-    return f"no positive control moves {genes} in {two} as far as in {one} ({first:.3f}); {best}"
+        return f"floor: {part}; there {genes} are in {present:.0%} of the vehicle sentences, below the cut at rank {effects.max_rank}"
+    return f"not shown to be possible: {part} ({genes})"

@@ -119,7 +119,7 @@ def call_hits(
     table["head_room_second"], table["refused_because"] = np.nan, ""
     rises = library[measured.first.value[library] > delta]
     verdict = judge_head_room(effects, rises, positive_controls=positive_controls)
-    table.iloc[rises, table.columns.get_loc("head_room_second")] = verdict.ratio
+    table.iloc[rises, table.columns.get_loc("head_room_second")] = verdict.shown
     table.iloc[rises, table.columns.get_loc("refused_because")] = verdict.refused_because
 
     table = table.iloc[library]

@@ -167,7 +167,7 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
         learned,
         silent=silent,
         programme=programme,
-        symbols=model.vocabulary.symbols,
+        background=model.background,
         n=config.n_decoys,
         seed=config.seed,
     )

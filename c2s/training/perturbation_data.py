@@ -55,8 +55,15 @@ class PerturbationData:
         return np.flatnonzero(self.is_validation == validation)
 
     def match(self, treated: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return matched controls of ``treated``, shape (m, n_controls), training controls only."""
-        control = np.flatnonzero((self.names == self.config.control) & ~self.is_validation)
+        """Return matched controls of ``treated``, shape (m, n_controls).
+
+        Controls come from the same side of the split; from training where the other side has none, as when whole
+        perturbations are held out.
+        """
+        is_control = self.names == self.config.control
+        control = np.flatnonzero(is_control & np.isin(self.is_validation, self.is_validation[treated]))
+        if not len(control):
+            control = np.flatnonzero(is_control & ~self.is_validation)
         return match_controls(
             self.sentences.obs, perturbed=treated, control=control, by=self.match_by, k=self.config.n_controls, rng=rng
         )
@@ -112,14 +119,17 @@ class PerturbationData:
     def responses(self) -> pd.DataFrame:
         """Return the mean change per perturbation and context, for baselines and gates.
 
+        Cells held out of a perturbation that training has seen (other donors, other contexts) are left out.
+
         Columns: ``perturbation``, one per context key, ``n_cells``, ``held_out``, ``change`` (float32 arrays of shape
         (n_genes,), mean log1p CP10k of the treated cells minus mean of the controls of their context) and
         ``half_difference`` (half the difference between the means of every other treated cell: the noise of ``change``).
         """
         keys = list(self.config.context_keys)
-        frame = self.sentences.obs[keys].astype(str).assign(perturbation=self.names)
+        known = np.flatnonzero(~self.is_validation | np.isin(self.names, self.held_out))
+        frame = self.sentences.obs[keys].astype(str).assign(perturbation=self.names).iloc[known]
         by_key = frame.groupby([*keys, "perturbation"], observed=True).indices
-        groups = {key if isinstance(key, tuple) else (key,): rows for key, rows in by_key.items()}
+        groups = {key if isinstance(key, tuple) else (key,): known[rows] for key, rows in by_key.items()}
         out = []
         for key, rows in groups.items():
             controls = groups.get((*key[:-1], self.config.control))
@@ -145,12 +155,12 @@ def prepare(
     Raises
     ------
     DataError
-        A column is missing, no cell is a control, no cell is treated, or cells carry perturbations that are not in the
-        library (they are listed).
+        A column is missing or has gaps, no cell is a control, no cell is treated, or cells carry perturbations that are
+        not in the library (they are listed).
     """
-    names = require_column(sentences.obs, config.perturbation_key, "perturbation_key").astype(str).to_numpy()
+    names = complete_column(sentences.obs, config.perturbation_key, "perturbation_key")
     for key in (*config.context_keys, *config.match_by):
-        require_column(sentences.obs, key, "context_keys or match_by")
+        complete_column(sentences.obs, key, "context_keys or match_by")
     present = list(dict.fromkeys(names))
     if config.control not in present:
         shown = ", ".join(present[:8]) + (" …" if len(present) > 8 else "")
@@ -167,23 +177,42 @@ def prepare(
         raise DataError(msg)
     known[config.control] = known.get(config.control, Perturbation(config.control)).with_role("vehicle")
     used = {name: known[name] for name in present}
-    is_validation, held_out = _split(sentences.obs, names, config)
+    is_validation = _split(sentences.obs, names, config)
+    trained = set(names[~is_validation])
+    held_out = tuple(name for name in present if name not in trained and name != config.control)
     return PerturbationData(sentences, expression, names, used, is_validation, held_out, config)
 
 
-def _split(obs: pd.DataFrame, names: np.ndarray, config: TrainConfig) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the validation mask and the perturbations kept out; whole groups of ``split_by`` go together."""
+def complete_column(obs: pd.DataFrame, column: str, argument: str) -> np.ndarray:
+    """Return a column of ``obs`` as strings.
+
+    Raises
+    ------
+    DataError
+        There is no such column, or cells without a value in it.
+    """
+    values = require_column(obs, column, argument)
+    gaps = int(values.isna().sum())
+    if gaps:
+        msg = f"{gaps} of {len(obs)} cells have no value in {column!r} ({argument}); leave them out or name it"
+        raise DataError(msg)
+    return values.astype(str).to_numpy()
+
+
+def _split(obs: pd.DataFrame, names: np.ndarray, config: TrainConfig) -> np.ndarray:
+    """Return the validation mask; whole groups of ``split_by`` go together, and controls stay where drugs are split."""
     key = config.split_by or config.perturbation_key
-    groups = require_column(obs, key, "split_by").astype(str).to_numpy()
+    groups = complete_column(obs, key, "split_by")
     choices = np.array(sorted({g for g in groups if not (key == config.perturbation_key and g == config.control)}))
     n = int(round(config.validation_share * len(choices)))
-    if config.validation_share > 0 and len(choices) < 3:
-        logger.warning("%s has %d groups: none is held out for validation", key, len(choices))
+    if config.validation_share > 0 and (len(choices) < 3 or n == 0):
+        logger.warning(
+            "%s has %d groups, validation_share is %g: none is held out", key, len(choices), config.validation_share
+        )
         n = 0
-    if n >= len(choices):
+    if n and n >= len(choices):
         msg = f"validation_share={config.validation_share} would hold out all {len(choices)} groups of {key}"
         raise ConfigError(msg)
     rng = np.random.default_rng([config.seed, 7])
     chosen = rng.choice(choices, size=n, replace=False) if n else np.array([], dtype=choices.dtype)
-    mask = np.isin(groups, chosen)
-    return mask, tuple(chosen.tolist()) if key == config.perturbation_key else ()
+    return np.isin(groups, chosen)

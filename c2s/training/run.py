@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 
-from c2s.artefacts import prepare_folder, read_json, write_json
+from c2s.artefacts import hash_of, prepare_folder, read_json, write_json
 from c2s.cells.library import Perturbation
 from c2s.cells.normalise import to_log1p_cp10k
-from c2s.cells.reading import expression, require_column
+from c2s.cells.reading import expression
 from c2s.errors import ArtefactError, ConfigError
 from c2s.models.cell_lm import CellLM, load_model
 from c2s.models.presets import PRESETS, preset_config
@@ -31,7 +31,7 @@ from c2s.tasks import CellGeneration, CellTypeAnnotation, PerturbationResponse
 from c2s.training.config import TrainConfig
 from c2s.training.curves import write_curves
 from c2s.training.examples import RenderedExamples, render_examples
-from c2s.training.perturbation_data import PerturbationData, prepare
+from c2s.training.perturbation_data import PerturbationData, complete_column, prepare
 from c2s.training.sft import fit
 
 if TYPE_CHECKING:
@@ -83,8 +83,6 @@ def train(
     vocabulary = previous.vocabulary if previous else background.vocabulary
     sentences = encode(adata, layer=config.layer, background=background, vocabulary=vocabulary)
     rng = np.random.default_rng([config.seed, 11])
-    write_json(folder / "config.json", config.model_dump(mode="json"))
-
     settings_, data, examples = _examples(adata, sentences, library, config, rng)
     tokens = (
         previous.tokens
@@ -102,6 +100,10 @@ def train(
     max_length = int(model.config.max_position_embeddings)
     training = render_examples(examples(False), tokens, max_length=max_length)
     validation = _validation(examples, tokens, max_length, config)
+    if overwrite and not resume:
+        prepare_folder(folder, overwrite=True)  # only now that nothing can be wrong with the input
+    write_json(folder / "config.json", config.model_dump(mode="json"))
+    _same_examples(training, folder / "checkpoints" / "examples.json", resume=resume)
     trained: Any = _with_lora(model, config) if config.lora_rank else model
     history = fit(
         trained, training, validation, config, folder / "checkpoints", pad=tokens.pad, resume=resume, progress=progress
@@ -130,9 +132,9 @@ def train(
 
 
 def _run_folder(out: str | os.PathLike[str], config: TrainConfig, *, overwrite: bool, resume: bool) -> Path:
-    if not resume:
-        return prepare_folder(out, overwrite=overwrite)
     folder = Path(out)
+    if not resume:
+        return folder if overwrite else prepare_folder(out)
     if not (folder / "config.json").is_file():
         msg = f"{folder} holds no run to resume; leave resume (--resume) out"
         raise ArtefactError(msg)
@@ -145,6 +147,25 @@ def _run_folder(out: str | os.PathLike[str], config: TrainConfig, *, overwrite: 
         msg = f"{folder} was started with other settings: {', '.join(changed)} differ; resume with the same, or start anew"
         raise ConfigError(msg)
     return folder
+
+
+def _same_examples(training: RenderedExamples, path: Path, *, resume: bool) -> None:
+    """Note what is trained on; refuse to go on with other examples than those the run was started with."""
+    now = hash_of(training.ids, training.offsets, training.weights)
+    if resume and path.is_file() and read_json(path)["hash"] != now:
+        msg = f"{path.parents[1]} was started with other cells or another library; resume with the same, or start anew"
+        raise ConfigError(msg)
+    write_json(path, {"hash": now})
+
+
+def _joined(before: ModelSettings, now: ModelSettings) -> ModelSettings:
+    """Return the settings of a model trained further: what an earlier task needs stays, the new task's replaces it."""
+    kept: dict[str, Any] = {"tasks": {**before.tasks, **now.tasks}}
+    if not now.labels:
+        kept |= {"labels": before.labels, "label_share": before.label_share}
+    if now.perturbation is None and before.perturbation is not None:
+        kept |= {"perturbation": before.perturbation.model_dump()}
+    return now.with_(**kept)
 
 
 def _examples(
@@ -188,16 +209,12 @@ def _examples(
 
         return ModelSettings(**base, tasks={task.name: asdict(task)}, perturbation=details), data, perturbation_examples
 
+    complete_column(sentences.obs, config.labels_key, "labels_key")
     is_validation = _cell_split(sentences, config)
     sides = {True: sentences[np.flatnonzero(is_validation)], False: sentences[np.flatnonzero(~is_validation)]}
     if config.task == "cell_type_annotation":
         annotation = CellTypeAnnotation(n_genes=config.n_genes)
-        share = (
-            require_column(sides[False].obs, config.labels_key, "labels_key")
-            .astype(str)
-            .value_counts(normalize=True)
-            .sort_index()
-        )
+        share = sides[False].obs[config.labels_key].astype(str).value_counts(normalize=True).sort_index()
         settings = ModelSettings(
             **base,
             tasks={annotation.name: asdict(annotation)},
@@ -206,6 +223,8 @@ def _examples(
         )
         return settings, None, lambda validation: annotation.examples(sides[validation], labels_key=config.labels_key)
     generation = CellGeneration(n_genes=config.n_genes)
+    for key in config.context_keys:
+        complete_column(sentences.obs, key, "context_keys")
     conditions = {"cell_type": config.labels_key, **{key: key for key in config.context_keys}}
     settings = ModelSettings(**base, tasks={generation.name: asdict(generation)})
     return settings, None, lambda validation: generation.examples(sides[validation], conditions=conditions)
@@ -216,7 +235,7 @@ def _cell_split(sentences: CellSentences, config: TrainConfig) -> np.ndarray:
     rng = np.random.default_rng([config.seed, 7])
     if config.split_by is None:
         return rng.random(len(sentences)) < config.validation_share
-    groups = require_column(sentences.obs, config.split_by, "split_by").astype(str).to_numpy()
+    groups = complete_column(sentences.obs, config.split_by, "split_by")
     choices = np.unique(groups)
     n = min(int(round(config.validation_share * len(choices))), len(choices) - 1)
     return np.isin(groups, rng.choice(choices, size=n, replace=False))

@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import EvalLoopOutput
 
 from c2s.training.examples import Collator, RenderedExamples
 
@@ -43,6 +45,19 @@ def answer_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     return (loss * weights[where]).sum() / weights[where].sum()
 
 
+class AlikeLengths(LengthGroupedSampler):
+    """Batches of similar length, in an order that seed and epoch alone decide, so that a resumed run sees the same."""
+
+    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int) -> None:
+        super().__init__(batch_size, dataset=lengths, lengths=lengths.tolist(), generator=torch.Generator())
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start the order of ``epoch``; the trainer calls this before each pass."""
+        self.generator.manual_seed(self.seed * 1_000_003 + epoch)
+
+
 class AnswerTrainer(Trainer):
     """Trainer whose loss is :func:`answer_loss`."""
 
@@ -50,7 +65,8 @@ class AnswerTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
         """Return the loss of a batch."""
-        loss = answer_loss(self.accelerator.unwrap_model(model), inputs)
+        with self.accelerator.autocast():  # accelerate casts model.forward, which answer_loss goes around
+            loss = answer_loss(self.accelerator.unwrap_model(model), inputs)
         return (loss, {}) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -62,21 +78,27 @@ class AnswerTrainer(Trainer):
         examples = train_dataset if train_dataset is not None else self.train_dataset
         if examples.lengths.max() <= 1.5 * examples.lengths.mean():
             return super()._get_train_sampler(examples)
-        generator = torch.Generator().manual_seed(self.args.data_seed or self.args.seed)
-        return LengthGroupedSampler(
-            self.args.train_batch_size, dataset=examples, lengths=examples.lengths.tolist(), generator=generator
-        )
+        return AlikeLengths(examples.lengths, batch_size=self.args.train_batch_size, seed=self.args.seed)
 
-    def prediction_step(
+    def evaluation_loop(
         self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        prediction_loss_only: bool,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
         ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor, None, None]:
-        """Return the loss of a held-out batch."""
-        with torch.no_grad():
-            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Return the held-out loss over all answer tokens, in which a short last batch weighs no more than it holds."""
+        self.model.eval()
+        total = weight = 0.0
+        for batch in dataloader:
+            inputs = self._prepare_inputs(batch)
+            held = float(inputs["weights"][:, 1:].sum())
+            with torch.no_grad():
+                total += held * float(self.compute_loss(self.model, inputs))
+            weight += held
+        metrics = {f"{metric_key_prefix}_loss": total / weight}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(dataloader.dataset))  # type: ignore[arg-type]
 
 
 class _Progress(TrainerCallback):

@@ -1,0 +1,174 @@
+"""Masks against a walk in plain Python; no sampler can write an answer that is not one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from c2s.engines.constraint import Constraint, Segment
+from c2s.errors import ConfigError
+
+quick = settings(deadline=None, max_examples=60)
+
+
+@st.composite
+def constraints(draw):
+    """Return a constraint and what it was made of; token ids are shuffled, so that 0 may be an item, a stop or the pad."""
+    n_items, n_segments = draw(st.integers(1, 6)), draw(st.integers(1, 3))
+    n_tokens = n_items + n_segments + 1 + draw(st.integers(0, 2))
+    order = draw(st.permutations(range(n_tokens)))
+    items, stops, pad = order[:n_items], order[n_items : n_items + n_segments], order[n_items + n_segments]
+    segments, left = [], n_items
+    for stop in stops:
+        low = draw(st.integers(0, left))
+        left -= low
+        segments.append(Segment(low + draw(st.integers(0, 3)), stop, low))
+    return Constraint(torch.tensor(items), segments, n_tokens=n_tokens, pad=pad), items, segments, n_tokens, pad
+
+
+def walk(prefix, items, segments, pad):
+    """Return the set of tokens that may follow ``prefix``, one token at a time."""
+    stops = [segment.stop for segment in segments]
+    segment, here, used = 0, 0, []
+    for token in prefix:
+        if token in items:
+            used.append(token)
+            here += 1
+        elif token in stops:
+            segment, here = segment + 1, 0
+    if segment >= len(segments):
+        return {pad}
+    now = segments[segment]
+    needed_later = sum(s.min_items for s in segments[segment + 1 :])
+    allowed = set()
+    if here < now.max_items and (here < now.min_items or len(items) - len(used) > needed_later):
+        allowed |= set(items) - set(used)
+    if here >= now.min_items:
+        allowed.add(now.stop)
+    return allowed
+
+
+def as_sets(mask):
+    return [set(torch.nonzero(row)[:, 0].tolist()) for row in mask]
+
+
+@quick
+@given(constraints(), st.data())
+def test_step_equals_a_plain_walk(made, data):
+    """Along random valid answers, whose every step has a way on, to an end within ``max_length``."""
+    constraint, items, segments, n_tokens, pad = made
+    prefix: list[int] = []
+    for _ in range(constraint.max_length + 2):
+        mask = constraint.step(torch.tensor([prefix], dtype=torch.long))
+        assert mask.shape == (1, n_tokens)
+        assert mask.dtype == torch.bool
+        expected = walk(prefix, items, segments, pad)
+        assert as_sets(mask) == [expected]
+        assert expected, f"dead end after {prefix}"
+        prefix.append(data.draw(st.sampled_from(sorted(expected))))
+    assert prefix[-2:] == [pad, pad]
+    answer = prefix[: prefix.index(segments[-1].stop) + 1]
+    genes = [token for token in answer if token in items]
+    assert len(genes) == len(set(genes))
+    start = 0
+    for segment in segments:
+        stop = answer.index(segment.stop)
+        assert segment.min_items <= stop - start <= segment.max_items
+        start = stop + 1
+
+
+@quick
+@given(constraints(), st.data())
+def test_sequence_equals_step_at_every_place_for_any_ids(made, data):
+    """Also for rows that are not answers: what a loss sees and what a sampler sees are one mask."""
+    constraint, items, segments, n_tokens, pad = made
+    length = data.draw(st.integers(0, 9))
+    rows = data.draw(st.lists(st.lists(st.integers(0, n_tokens - 1), min_size=length, max_size=length), min_size=1, max_size=3))
+    ids = torch.tensor(rows, dtype=torch.long).reshape(len(rows), length)
+    whole = constraint.sequence(ids)
+    assert whole.shape == (len(rows), length, n_tokens)
+    for t in range(length):
+        assert torch.equal(whole[:, t], constraint.step(ids[:, :t]))
+        assert as_sets(whole[:, t]) == [walk(row[:t], items, segments, pad) for row in rows]
+
+
+def test_min_items_of_a_later_segment_keep_their_genes():
+    """Three items, the second list needs two: the first may take one, and no more."""
+    constraint = Constraint(torch.tensor([0, 1, 2]), [Segment(3, 3), Segment(3, 4, 2)], n_tokens=6, pad=5)
+    assert as_sets(constraint.step(torch.empty(1, 0, dtype=torch.long))) == [{0, 1, 2, 3}]
+    assert as_sets(constraint.step(torch.tensor([[1]]))) == [{3}]
+    assert as_sets(constraint.step(torch.tensor([[1, 3, 0]]))) == [{2}]
+
+
+def test_max_length_is_reached_by_the_longest_answer_only():
+    constraint = Constraint(torch.tensor([0, 1, 2]), [Segment(2, 3), Segment(1, 4)], n_tokens=6, pad=5)
+    assert constraint.max_length == 5
+    assert as_sets(constraint.step(torch.tensor([[0, 1, 3, 2, 4]]))) == [{5}]
+    assert as_sets(constraint.step(torch.tensor([[0, 1, 3, 2]]))) == [{4}]
+
+
+confidences = st.one_of(st.sampled_from([0.0, 0.5, -torch.inf, torch.inf, torch.nan]), st.floats(-5, 5))
+
+
+@quick
+@given(constraints(), st.data())
+def test_commit_equals_a_greedy_pass_and_never_writes_an_item_twice(made, data):
+    constraint, items, segments, n_tokens, pad = made
+    mask_id = n_tokens  # outside the model's output, as diffusion models have it
+    length = data.draw(st.integers(1, 7))
+    closed = data.draw(st.permutations([t for t in range(n_tokens) if t != pad]))
+    row = [data.draw(st.sampled_from([mask_id, closed[t] if t < len(closed) else mask_id])) for t in range(length)]
+    proposals = data.draw(st.lists(st.integers(0, n_tokens - 1), min_size=length, max_size=length))
+    confidence = data.draw(st.lists(confidences, min_size=length, max_size=length))
+
+    written = constraint.commit(
+        torch.tensor([row]), torch.tensor([proposals]), torch.tensor([confidence]), mask_id=mask_id
+    )[0].tolist()
+
+    expected = [False] * length
+    taken = set(row)
+    stops = {segment.stop for segment in segments}
+    level = torch.tensor(confidence).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).tolist()
+    for place in sorted(range(length), key=lambda t: (-level[t], t)):
+        token = proposals[place]
+        if row[place] == mask_id and token in stops | set(items) and token not in taken:
+            expected[place] = True
+            taken.add(token)
+    assert written == expected
+    after = [p if w else r for r, p, w in zip(row, proposals, written, strict=True)]
+    kept = [token for token in after if token in items]
+    assert len(kept) == len(set(kept))
+
+
+def test_commit_fills_a_canvas_step_by_step_without_repeats():
+    generator = torch.Generator().manual_seed(0)
+    constraint = Constraint(torch.arange(12), [Segment(11, 12)], n_tokens=14, pad=13)
+    ids = torch.full((5, 12), 99)
+    for _ in range(200):
+        proposals = torch.randint(0, 14, ids.shape, generator=generator)
+        write = constraint.commit(ids, proposals, torch.rand(ids.shape, generator=generator), mask_id=99)
+        assert not (write & (ids != 99)).any()
+        ids = torch.where(write, proposals, ids)
+    assert (ids != 99).all()
+    assert all(len(set(row)) == len(row) for row in ids.tolist())
+
+
+@pytest.mark.parametrize(
+    ("items", "segments", "pad", "message"),
+    [
+        ([0, 1], [], 5, "at least one segment"),
+        ([0, 1], [Segment(1, 2), Segment(1, 2)], 5, "must be distinct"),
+        ([0, 1], [Segment(1, 1)], 5, "must be distinct"),
+        ([0, 1], [Segment(1, 2)], 0, "must be distinct"),
+        ([0, 1], [Segment(1, 2)], 2, "must be distinct"),  # the stop is the pad
+        ([0, 1], [Segment(1, 2, 2)], 5, "0 <= min_items <= max_items, found Segment"),
+        ([0, 1], [Segment(1, 2, -1)], 5, "0 <= min_items"),
+        ([0, 1], [Segment(2, 2, 2), Segment(1, 3, 1)], 5, "more items than the 2"),
+        ([0, 0, 1], [Segment(3, 2, 3)], 5, "more items than the 2"),
+    ],
+)
+def test_constraints_that_cannot_be_met_are_refused(items, segments, pad, message):
+    with pytest.raises(ConfigError, match=message):
+        Constraint(torch.tensor(items), segments, n_tokens=6, pad=pad)
