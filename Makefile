@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 
 help:
 	@echo "make setup       build .venv with everything a developer needs"
-	@echo "make demo        the whole path on simulated drug responses and real blood cells; report in $(OUT)"
+	@echo "make demo        the whole path on simulated drug responses and real blood cells; report in $(OUT)/screen"
 	@echo "make real        the screen on public Kang et al. cells (needs C2S_DATA_DIR)"
 	@echo "make test        tests that need neither network nor data"
 	@echo "make lint        ruff, mypy, import contract"
@@ -48,9 +48,10 @@ demo: $(STAMPS)/core
 	$(BIN)/c2s demo $(OUT) $(if $(QUICK),--quick) $(if $(OVERWRITE),--overwrite)
 
 real: $(STAMPS)/core
-	@test -n "$$C2S_DATA_DIR" || { echo "make real needs C2S_DATA_DIR: the folder that holds kang_ifnb/ (see docs/guide/screen.md)" >&2; exit 2; }
+	@test -n "$$C2S_DATA_DIR" || { echo "make real needs C2S_DATA_DIR: the folder that holds kang_ifnb/ and gene_sets/ (see docs/guide/screen.md)" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.real.run $(if $(REDUCED),--reduced)
 
+# two processes with one OpenMP thread each: threads of torch that wait for one another cost more than they bring on tiny models
 test: export OMP_NUM_THREADS := 1
 test: $(STAMPS)/test
 	$(BIN)/python -m pytest -m "not slow and not network and not gpu" -n 2 --dist loadfile
@@ -65,7 +66,7 @@ docs: $(STAMPS)/docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 notebooks: $(STAMPS)/test
-	$(BIN)/python -m pytest -m slow -q tests/test_notebooks.py
+	$(BIN)/python -m pytest -m slow tests/test_notebooks.py
 
 bench: $(STAMPS)/core
 	@test -n "$(NAME)" || { echo "make bench needs NAME, one of: $$(ls -d benchmarks/*/ | xargs -n1 basename | grep -v __ | tr '\n' ' ')" >&2; exit 2; }

@@ -51,12 +51,15 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     ArtefactError
-        The file is missing or is not JSON.
+        The file is missing, cannot be read or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         msg = f"no file {path}"
+        raise ArtefactError(msg) from error
+    except OSError as error:
+        msg = f"cannot read {path}: {error}"
         raise ArtefactError(msg) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"{path} is not valid JSON ({error}); it may be truncated: write it again"

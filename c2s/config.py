@@ -45,7 +45,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     if Path(path).suffix == ".toml":
         try:
             return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             msg = f"cannot read the settings in {path}: {error}"
             raise ConfigError(msg) from error
     settings = read_json(path)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,22 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel):
     assert wanted <= names
     assert "c2s/py.typed" in names
     assert any(name.endswith(".gmt") for name in names), "gene programmes are not packaged"
+    assert "c2s/screening/data/example_library.csv" in names
     assert any(name.endswith(".j2") for name in names), "the report's template is not packaged"
+
+
+def test_example_library_is_one():
+    from c2s.cells.library import read_library
+
+    with resources.as_file(resources.files("c2s.screening") / "data" / "example_library.csv") as path:
+        rows = {row.name: row for row in read_library(path)}
+    assert rows["CX-4945"].targets == ("CSNK2A1", "CSNK2A2")
+    assert rows["ruxolitinib"].targets == ("JAK1", "JAK2")
+    assert [row.name for row in rows.values() if row.role == "vehicle"] == ["DMSO"]
+    assert [row.name for row in rows.values() if row.role == "positive_control"] == ["interferon gamma"]
+    drugs = [row for row in rows.values() if row.role == "drug"]
+    assert len(drugs) >= 12
+    assert all(row.targets and row.mechanism for row in drugs)
 
 
 def test_wheel_holds_nothing_else(wheel):

@@ -23,6 +23,7 @@ TRAINING: dict[str, Any] = {
     "validation_share": 0.0, "threads": 1,
 }  # fmt: skip
 SCREENING: dict[str, Any] = {"unit_key": "donor", "n_decoys": 20}
+CELLS_PER_CONTEXT = 64
 REDUCED_TRAINING = {"steps": 12}
 REDUCED_SCREENING = {"unit_key": "donor", "n_decoys": 0}
 REFUSED = "MHC_CLASS_I"
@@ -34,8 +35,7 @@ def run(files: KangFiles, out: Path, *, seed: int, reduced: bool) -> tuple[list[
     training = cells[(cells.obs["donor"] == TRAINED).to_numpy()].copy()
     held_out = cells[(cells.obs["donor"] == HELD_OUT).to_numpy()].copy()
     controls = held_out[(held_out.obs["treatment"] == VEHICLE.name).to_numpy()].copy()
-    if reduced:
-        controls = at_most(controls, 6, by=["cell_type"], seed=seed)
+    controls = at_most(controls, 12 if reduced else CELLS_PER_CONTEXT, by=["lineage"], seed=seed)
     config = TrainConfig(**{**TRAINING, **(REDUCED_TRAINING if reduced else {}), "seed": seed})
     model = train(training, out / "run", config=config, library=LIBRARY, overwrite=True, progress=not reduced)
 
@@ -59,8 +59,13 @@ def run(files: KangFiles, out: Path, *, seed: int, reduced: bool) -> tuple[list[
     for row in rows:
         figures += held_out_figures(row, seed)
     for context, r in changes.items():
-        name = f"(a) donor {HELD_OUT}, {context}: Pearson's r over {r['genes']:,} genes of observed with predicted change"
-        figures += [Figure(name, r["model"], seeds=[seed]), Figure(f"{name}, baseline: donor {TRAINED}'s change", r["training"])]
+        name = (
+            f"(a) donor {HELD_OUT}, {context}: Pearson's r over {r['genes']:,} genes of observed with predicted change"
+        )
+        figures += [
+            Figure(name, r["model"], seeds=[seed]),
+            Figure(f"{name}, baseline: donor {TRAINED}'s change", r["training"]),
+        ]
     notes = [
         f"(a) {replication}",
         size_note("(a)", rows, f"donor {TRAINED}'s mean change"),
@@ -131,4 +136,6 @@ def size_note(part: str, rows: list[Comparison], baseline: str) -> str:
         f"{part} {rows[0].programme}: the model predicts {' and '.join(shares)} of the observed effect on U; true deltas "
         f"applied by the same rule reach {' and '.join(reach)}, since a delta lists few genes and moves each by a median. "
     )
-    return text + (f"The baseline, {baseline}, is nearer in {' and '.join(nearer)}." if nearer else "No baseline is nearer.")
+    return text + (
+        f"The baseline, {baseline}, is nearer in {' and '.join(nearer)}." if nearer else "No baseline is nearer."
+    )

@@ -46,7 +46,9 @@ class KangFiles:
             root / "kang_ifnb" / "kang_harmony_counts.h5ad",
             root / "gene_sets" / "human_hallmark_v2025.gmt.gz",
         )
-        missing = [f"{p.parent.name}/{p.name}" for p in (files.muscat, files.harmony, files.hallmark) if not p.is_file()]
+        missing = [
+            f"{p.parent.name}/{p.name}" for p in (files.muscat, files.harmony, files.hallmark) if not p.is_file()
+        ]
         if missing:
             sys.exit(f"C2S_DATA_DIR does not hold {', '.join(missing)}")
         return files
@@ -111,7 +113,11 @@ def split_at_random(cells: AnnData, *, by: list[str], seed: int) -> tuple[AnnDat
 def describe(cells: AnnData) -> dict[str, object]:
     """Return what a card says of its data."""
     x = cells.X
-    return {"cells": cells.n_obs, "genes": cells.n_vars, "hash": hash_of(x.indptr, x.indices, x.data, list(cells.var_names))}
+    return {
+        "cells": cells.n_obs,
+        "genes": cells.n_vars,
+        "hash": hash_of(x.indptr, x.indices, x.data, list(cells.var_names)),
+    }
 
 
 def _treatment(condition: pd.Series) -> pd.Series:

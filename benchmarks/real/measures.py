@@ -17,8 +17,8 @@ from c2s.cells.reading import expression
 from c2s.models.cell_lm import CellLM
 from c2s.screening.config import ScreenConfig
 from c2s.screening.measure import gather
-from c2s.screening.screen import make_plan, screen
 from c2s.screening.scores import u_statistic
+from c2s.screening.screen import make_plan, screen
 from c2s.sentences.corpus import CellSentences
 from c2s.sentences.delta import DeltaRule
 from c2s.sentences.encode import encode
@@ -105,11 +105,11 @@ def compare(
         here = (effects.cells["context"] == context).to_numpy()
         mix = controls.obs.loc[controls.obs["lineage"] == context, "cell_type"].value_counts(normalize=True)
         vehicle = gates["vehicle"][context]
-        parts = (row[f"effect_{side}"], row[f"effect_{side}_low"], row[f"effect_{side}_high"])
+        value, low, high = (float(row[f"effect_{side}{end}"]) for end in ("", "_low", "_high"))
         out_rows.append(
             Comparison(
                 programme, context,
-                predicted=Estimate(*map(float, parts), n=int(here.sum())),
+                predicted=Estimate(value, low, high, n=int(here.sum())),
                 vehicle=Estimate(vehicle["effect"], vehicle["low"], vehicle["high"], n=int(here.sum())),
                 observed=mean_difference(u_new, new.obs, mix), training=mean_difference(u_seen, seen.obs, mix),
                 reach=reach[context],
@@ -173,7 +173,9 @@ def reach_of_deltas(
     )  # fmt: skip
     u = u_statistic(after, gene_ids, max_rank=max_rank)
     lineage, treatment = after.obs["lineage"].to_numpy(), after.obs["treatment"].to_numpy()
-    means = {(c, t): u[(lineage == c) & (treatment == t)].mean() for c in CONTEXTS for t in (INTERFERON.name, VEHICLE.name)}
+    means = {
+        (c, t): u[(lineage == c) & (treatment == t)].mean() for c in CONTEXTS for t in (INTERFERON.name, VEHICLE.name)
+    }
     return {c: float(means[c, INTERFERON.name] - means[c, VEHICLE.name]) for c in CONTEXTS}
 
 

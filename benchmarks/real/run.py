@@ -53,7 +53,9 @@ def main(arguments: list[str] | None = None) -> list[Figure]:
     seconds = time.perf_counter() - started
     check_finite(figures)
     if chosen.reduced:
-        print(f"REDUCED run finished in {seconds:.0f} s; benchmarks/real/card.json is left as it is. Reports: {_shown(out)}")
+        print(
+            f"REDUCED run finished in {seconds:.0f} s; benchmarks/real/card.json is left as it is. Reports: {_shown(out)}"
+        )
         return figures
     data = {
         "name": "Kang et al. 2018 (GSE96583), 6 h of interferon beta",
@@ -75,8 +77,9 @@ def print_figures(figures: list[Figure], notes: list[str]) -> None:
     """Print one line per figure, then the notes."""
     for figure in figures:
         interval = "" if figure.low is None else f" [{figure.low:+.3f}, {figure.high:+.3f}]"
-        bar = "" if figure.bar is None else f"   bar: {figure.bar}: {'met' if figure.met else 'NOT met: ' + str(figure.reason)}"
-        print(f"{figure.name:110s} {figure.value:+.3f}{interval}{bar}")
+        verdict = "met" if figure.met else f"NOT met: {figure.reason}"
+        bar = f"   bar: {figure.bar}: {verdict}" if figure.bar else ""
+        print(f"{figure.name:110s} {figure.value:.3f}{interval}{bar}")
     print()
     for note in notes:
         print(note)

@@ -33,7 +33,7 @@ RUNS = ROOT / "runs" / "bench" / "screen"
 SEEDS = (0, 1, 2, 3, 4)
 LIBRARIES = 20  # inert libraries per trained model
 DRUGS, UNSEEN = 40, 12  # drugs of an inert library, and how many of them act on targets never seen
-TOGETHER = 5  # libraries screened with the same draw of decoys
+TOGETHER = 10  # libraries screened with the same draw of decoys
 
 
 def main() -> None:

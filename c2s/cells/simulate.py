@@ -137,8 +137,9 @@ def simulate_screen(
     if unseen_per_class:
         novel, more = _make_drugs(targets_unseen, unseen_per_class * len(CLASSES), rng, taken, held_out=True)
         held_out += novel
-        rows += [{**row, "target_seen": False} for row in more]
+        rows += more
     truth = pd.DataFrame(rows).set_index("perturbation", drop=False)
+    truth["target_seen"] = truth["target"].isin(truth.loc[~truth["held_out"], "target"])
 
     effects = _drug_effects(genes, truth, np.log(fold_change))
     donors = rng.normal(0.0, 0.15, size=(training_donors + screening_donors, n_genes))
@@ -215,7 +216,7 @@ def _make_drugs(
                 "planted_class": planted,
                 "target": target,
                 "potency": potency,
-                "target_seen": True,
+                "target_seen": False,
                 "held_out": held_out,
             }
         )

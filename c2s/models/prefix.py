@@ -19,6 +19,7 @@ from c2s.errors import ModelError
 
 IMPLEMENTATION = "c2s_shared_prefix"
 _UNSUPPORTED = ("softcap", "sliding_window", "position_bias", "s_aux")
+_LOGIT_FACTORS = ("logit_scale", "logits_scaling", "logits_scale")  # of Cohere, Granite and the like
 
 
 def shared_prefix_attention(
@@ -47,6 +48,8 @@ def shared_prefix_attention(
     grouped = (query * scale).reshape(rows, kv, group * length, width)
     own = (grouped @ key.transpose(2, 3)).view(rows, kv, group, length, -1)
     own = own.masked_fill(~attention_mask[:, :, None], torch.finfo(own.dtype).min)
+    if prefix is not None:
+        prefix.calls += 1
     if prefix is None or prefix.keys[module.layer_idx] is None:  # type: ignore[index]
         weights = torch.softmax(own, dim=-1)
         out = weights.view(rows, kv, group * length, -1) @ value
@@ -76,6 +79,7 @@ class PrefixCache:
         self.keys: list[Tensor | None] = [None] * n_layers
         self.values: list[Tensor | None] = [None] * n_layers
         self.mask = mask
+        self.calls = 0  # layers that have asked so far: a layer that does not ask computes something else
 
     def of_layer(self, layer: int) -> tuple[Tensor, Tensor]:
         """Return keys and values of a layer."""
@@ -131,9 +135,19 @@ class PrefixDecoder:
     ----------
     model : PreTrainedModel
         A decoder whose attention goes through transformers' attention interface, with full causal attention.
+
+    Raises
+    ------
+    ModelError
+        The model scales its logits, which :meth:`logits` leaves out. Attention that is not as above is refused when it
+        runs.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
+        factors = [name for name in _LOGIT_FACTORS if getattr(model.config, name, None) not in (None, 1)]
+        if factors:
+            msg = f"shared-prefix decoding does not support {type(model).__name__}, which scales its logits ({factors[0]})"
+            raise ModelError(msg)
         self.model = model
         self.decoder = model.get_decoder()
         self.n_layers = model.config.num_hidden_layers
@@ -159,8 +173,8 @@ class PrefixDecoder:
         causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=self.device).tril()
         allowed = causal & mask[:, None, None, :]
         places = (mask.cumsum(-1) - 1).clamp(min=0)
-        self._run(ids, allowed, places, rows, None)
         cache = PrefixCache(self.n_layers, mask)
+        self._run(ids, allowed, places, rows, cache)
         cache.keys, cache.values = rows.keys, rows.values
         return cache
 
@@ -191,7 +205,8 @@ class PrefixDecoder:
         hidden = self._run(ids, allowed, position, rows, prefix)
         return hidden
 
-    def _run(self, ids: Tensor, allowed: Tensor, places: Tensor, rows: RowCache, prefix: PrefixCache | None) -> Tensor:
+    def _run(self, ids: Tensor, allowed: Tensor, places: Tensor, rows: RowCache, prefix: PrefixCache) -> Tensor:
+        before = prefix.calls
         out = self.decoder(
             input_ids=ids,
             attention_mask=allowed,
@@ -200,6 +215,12 @@ class PrefixDecoder:
             use_cache=True,
             prefix=prefix,
         )
+        if prefix.calls - before != self.n_layers:
+            msg = (
+                f"shared-prefix decoding does not support {type(self.model).__name__}: {prefix.calls - before} of its "
+                f"{self.n_layers} layers attend through transformers' attention interface"
+            )
+            raise ModelError(msg)
         rows.used += ids.shape[1]
         return out.last_hidden_state
 

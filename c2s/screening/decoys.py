@@ -86,12 +86,9 @@ def make_decoys(
     acted_on = {target for row in trained for target in row.targets}
     symbols, detection = background.vocabulary.symbols, background.detection
     novel = np.array([i for i, gene in enumerate(symbols) if gene not in acted_on and gene not in set(programme.genes)])
-    templates = [
-        ids for row in drugs
-        if support_of(row, trained) == "unseen" and len(ids := background.vocabulary.ids(row.targets, missing="drop"))
-    ]  # fmt: skip
-    needs_unseen = bool(templates)
-    n_unseen = n if not donors else round(n * UNSEEN_SHARE) if needs_unseen else 0
+    unseen = [row for row in drugs if support_of(row, trained) == "unseen"]
+    templates = [ids for row in unseen if len(ids := background.vocabulary.ids(row.targets, missing="drop"))]
+    n_unseen = n if not donors else round(n * UNSEEN_SHARE) if unseen else 0
     if n and not donors:
         logger.warning(
             "no training perturbation with targets leaves %s alone: all decoys have unseen targets", programme.name

@@ -25,6 +25,8 @@ from c2s.sentences.corpus import CellSentences
 
 logger = logging.getLogger(__name__)
 
+# columns of a plan's cells, named so that none of the user's is hidden
+CONTEXT, UNIT = "screen_context", "screen_unit"
 TOKENS_TIMED = 64  # rows of the trial that the cost estimate rests on
 
 
@@ -35,7 +37,7 @@ class ScreenPlan:
     Attributes
     ----------
     cells : CellSentences
-        Screened cells, ``obs`` with ``context`` and ``unit``.
+        Screened cells, ``obs`` with :data:`CONTEXT` and :data:`UNIT`.
     vehicle : Perturbation
     rows : DataFrame
         ``name``, ``role``, ``targets``, ``mechanism``, ``support``, ``set``; vehicle first, then library, decoys and
@@ -106,8 +108,9 @@ def run_block(model: CellLM, plan: ScreenPlan, block: int) -> dict[str, np.ndarr
     """
     config = plan.config
     cells = plan.cells[plan.blocks[block]]
-    scores, ranks = _scores(model, plan, cells, [plan.vehicle, *plan.perturbations[1:]], seed=config.seed)
-    independent, other_ranks = _scores(model, plan, cells, [plan.vehicle], seed=config.seed + 1_000_003)
+    scores, each = _scores(model, plan, cells, [plan.vehicle, *plan.perturbations[1:]], seed=config.seed)
+    independent, other = _scores(model, plan, cells, [plan.vehicle], seed=config.seed + 1_000_003)
+    ranks, other_ranks = each.mean(axis=2), other.mean(axis=2)
     out: dict[str, np.ndarray] = {}
     for name in STATISTICS:
         vehicle = scores[name][:, 0]
@@ -118,32 +121,28 @@ def run_block(model: CellLM, plan: ScreenPlan, block: int) -> dict[str, np.ndarr
     shift[:, 0] = ranks[:, 0] - other_ranks[:, 0]
     out["rank_shift"] = shift.transpose(1, 2, 0).astype(np.float32)
     out["control_rank"] = ranks[:, 0].T.astype(np.float32)
-    out["present"] = np.isin(_control_ranks(plan, cells), plan.max_rank + 1, invert=True).T.astype(np.float32)
+    out["present"] = (each[:, 0] <= plan.max_rank).mean(axis=1).T.astype(np.float32)
     if len(plan.swap_rows):
         first, second = config.contexts
         swapped = cells.obs[config.context_key].astype(str).map({first: second, second: first})
-        other = cells.with_obs(cells.obs.assign(**{config.context_key: swapped}))
+        retagged = cells.with_obs(cells.obs.assign(**{config.context_key: swapped}))
         chosen = [plan.vehicle, *(plan.perturbations[row] for row in plan.swap_rows)]
-        scores, _ = _scores(model, plan, other, chosen, seed=config.seed)
+        scores, _ = _scores(model, plan, retagged, chosen, seed=config.seed)
         for name in STATISTICS:
             out[f"swap_{name}"] = (scores[name][:, 1:] - scores[name][:, :1]).T.astype(np.float32)
     return {name: np.ascontiguousarray(array) for name, array in out.items()}
 
 
-def _control_ranks(plan: ScreenPlan, cells: CellSentences) -> np.ndarray:
-    return cells.ranks(plan.gene_ids, absent=plan.max_rank + 1)
-
-
 def _scores(
     model: CellLM, plan: ScreenPlan, cells: CellSentences, perturbations: list[Perturbation], *, seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return scores (b, n_rows) per statistic and programme ranks (b, n_rows, k), means over samples."""
+    """Return scores (b, n_rows) per statistic, means over samples, and programme ranks (b, n_rows, n_samples, k)."""
     config = plan.config
     after = model.perturb(cells, perturbations, n_samples=config.n_samples, seed=seed, temperature=config.temperature)
     shape = (len(cells), len(perturbations), config.n_samples)
     scores = programme_scores(after, plan.gene_ids, max_rank=plan.max_rank, decoder=model.decoder)
     ranks = after.ranks(plan.gene_ids, absent=plan.max_rank + 1).reshape(*shape, -1)
-    return {name: values.reshape(shape).mean(axis=2) for name, values in scores.items()}, ranks.mean(axis=2)
+    return {name: values.reshape(shape).mean(axis=2) for name, values in scores.items()}, ranks
 
 
 def run_blocks(model: CellLM, plan: ScreenPlan, folder: Path, blocks: Iterable[int], *, progress: bool = True) -> None:
@@ -176,13 +175,13 @@ def gather(plan: ScreenPlan, folder: Path) -> tuple[ScreenEffects, dict[str, np.
         raise ArtefactError(msg)
     parts = [part for part in found if part is not None]
     joined = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
-    context = plan.cells.obs["context"].to_numpy()
+    context = plan.cells.obs[CONTEXT].to_numpy()
     sides = [context == value for value in plan.config.contexts]
     by_context = {
         name: np.stack([joined[name][..., side].mean(axis=-1) for side in sides], axis=-2)
         for name in ("rank_shift", "control_rank", "present")
     }
-    cells = pd.DataFrame({"cell": plan.cells.obs.index, "context": context, "unit": plan.cells.obs["unit"].to_numpy()})
+    cells = pd.DataFrame({"cell": plan.cells.obs.index, "context": context, "unit": plan.cells.obs[UNIT].to_numpy()})
     effects = ScreenEffects(
         rows=plan.rows,
         cells=cells,
@@ -201,10 +200,8 @@ def gather(plan: ScreenPlan, folder: Path) -> tuple[ScreenEffects, dict[str, np.
 def estimate_seconds(model: CellLM, plan: ScreenPlan) -> float:
     """Return the expected seconds of the whole screen, from a timed trial on one cell and a few rows."""
     rows = plan.perturbations[1 : 1 + TOKENS_TIMED]
-    started = time.perf_counter()
-    _scores(model, plan, plan.cells[:1], [plan.vehicle, *rows], seed=plan.config.seed)
-    started, warm = time.perf_counter(), started
-    _scores(model, plan, plan.cells[:1], [plan.vehicle, *rows], seed=plan.config.seed)
-    once = time.perf_counter() - started
-    del warm
+    for _ in range(2):  # the first pass compiles and warms up
+        started = time.perf_counter()
+        _scores(model, plan, plan.cells[:1], [plan.vehicle, *rows], seed=plan.config.seed)
+        once = time.perf_counter() - started
     return once / (len(rows) + 1) * (len(plan.rows) + 1 + len(plan.swap_rows)) * len(plan.cells)

@@ -72,14 +72,12 @@ class Rivals:
         gene_ids: np.ndarray,
     ) -> Rivals | None:
         """Return the rivals, or None when training says nothing of both contexts."""
-        if (
-            responses is None
-            or context_key not in responses
-            or not set(contexts) <= set(responses[context_key].astype(str))
-        ):
+        if responses is None or context_key not in responses:
             return None
-        rivals = cls(responses, trained, context_key=context_key, contexts=contexts, gene_ids=gene_ids)
-        return rivals if rivals.models else None
+        learned = ~responses["held_out"].astype(bool) & responses["perturbation"].isin([row.name for row in trained])
+        if not set(contexts) <= set(responses.loc[learned, context_key].astype(str)):
+            return None
+        return cls(responses, trained, context_key=context_key, contexts=contexts, gene_ids=gene_ids)
 
     def splits(self, perturbations: Sequence[Perturbation]) -> dict[str, np.ndarray]:
         """Return each rival's predicted split per perturbation, log1p CP10k, mean over the programme."""

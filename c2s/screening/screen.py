@@ -24,7 +24,7 @@ from c2s.screening.config import ScreenConfig
 from c2s.screening.decoys import make_decoys, silent_perturbations, support_of
 from c2s.screening.effects import ScreenEffects
 from c2s.screening.hits import call_hits
-from c2s.screening.measure import ScreenPlan, estimate_seconds, gather, run_blocks
+from c2s.screening.measure import CONTEXT, UNIT, ScreenPlan, estimate_seconds, gather, run_blocks
 from c2s.screening.pathways import pathway_changes
 from c2s.screening.programmes import load_programme, packaged_sets, programme_ids, read_gmt
 from c2s.screening.report import write_report
@@ -155,8 +155,16 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
     trained = [Perturbation.from_dict(row) for row in details.library]
     learned = [row for row in trained if row.name not in details.held_out]
     vehicles = [row for row in rows if row.role == "vehicle"] or [row for row in trained if row.role == "vehicle"]
+    if len(vehicles) > 1:
+        msg = f"{', '.join(row.name for row in vehicles)} all have the role vehicle; a screen has one zero"
+        raise DataError(msg)
+    if vehicles[0].name not in {row.name for row in learned}:
+        logger.warning("the model was not trained on the vehicle %s; its effect may not be zero", vehicles[0].name)
     silent = _silent(model, gene_ids)
     drugs = [row for row in rows if row.role != "vehicle"]
+    if not drugs:
+        msg = "the library holds no perturbation but the vehicle; add what is to be screened"
+        raise DataError(msg)
     drugs = [row.with_role("positive_control") if row.name in config.positive_controls else row for row in drugs]
     unknown = set(config.positive_controls) - {row.name for row in drugs}
     if unknown:
@@ -173,7 +181,7 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
     )
     reference = _reference(trained, details.held_out, config)
     frame = []
-    groups = (("vehicle", vehicles[:1]), ("library", drugs), ("decoy", decoys), ("reference", reference))
+    groups = (("vehicle", vehicles), ("library", drugs), ("decoy", decoys), ("reference", reference))
     for kind, members in groups:
         frame += [
             {"name": p.name, "role": p.role, "targets": "|".join(p.targets), "mechanism": p.mechanism,
@@ -197,13 +205,14 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
     weights = hash_of({name: float(p.double().sum()) for name, p in sorted(model.model.state_dict().items())})
     key = hash_of(
         [p.to_dict() for p in perturbations], config.model_dump(mode="json", exclude={"threads"}), sentences.ids, sentences.offsets,
-        list(sentences.obs.index), weights, max_rank, gene_ids,
+        list(sentences.obs.index), sentences.obs[[*details.context_keys, CONTEXT, UNIT]].astype(str).to_dict("list"),
+        weights, max_rank, gene_ids,
     )  # fmt: skip
     return ScreenPlan(sentences, vehicles[0], table, perturbations, swap, gene_ids, max_rank, programme, config, key)
 
 
 def _screened_cells(model: CellLM, cells: AnnData, config: ScreenConfig) -> CellSentences:
-    """Return the sentences of the screened cells with ``context`` and ``unit``, at most ``cells_per_unit`` a unit and context."""
+    """Return the sentences of the screened cells with context and unit, at most ``cells_per_unit`` a unit and context."""
     values = require_column(cells.obs, config.context_key, "context_key").astype(str)
     for context in config.contexts:
         if context not in set(values):
@@ -212,6 +221,10 @@ def _screened_cells(model: CellLM, cells: AnnData, config: ScreenConfig) -> Cell
             raise DataError(msg)
     keep = values.isin(config.contexts).to_numpy()
     details = model.settings.perturbation
+    for key in details.context_keys if details else ():
+        if key not in cells.obs:
+            msg = f"the model reads the context column {key!r}, which obs lacks; found {', '.join(map(str, cells.obs))}. Add it"
+            raise DataError(msg)
     if details is not None and details.perturbation_key in cells.obs:
         untreated = (cells.obs[details.perturbation_key].astype(str) == details.control).to_numpy()
         logger.info(
@@ -244,8 +257,8 @@ def _screened_cells(model: CellLM, cells: AnnData, config: ScreenConfig) -> Cell
     rows = np.concatenate(chosen)
     subset = cells[rows].copy()
     sentences = encode(subset, layer=config.layer, vocabulary=model.vocabulary, background=model.background)
-    obs = sentences.obs.assign(context=frame["context"].to_numpy()[rows], unit=frame["unit"].to_numpy()[rows])
-    return sentences.with_obs(obs)
+    labels = {CONTEXT: frame["context"].to_numpy()[rows], UNIT: frame["unit"].to_numpy()[rows]}
+    return sentences.with_obs(sentences.obs.assign(**labels))
 
 
 def _silent(model: CellLM, gene_ids: np.ndarray) -> set[str]:
@@ -371,7 +384,7 @@ def _pathways(model: CellLM, plan: ScreenPlan, table: pd.DataFrame) -> dict[str,
     by_name = dict(zip(plan.rows["name"], plan.perturbations, strict=True))
     shifts = {}
     for context in plan.config.contexts:
-        cells = plan.cells[np.flatnonzero(plan.cells.obs["context"].to_numpy() == context)[:16]]
+        cells = plan.cells[np.flatnonzero(plan.cells.obs[CONTEXT].to_numpy() == context)[:16]]
         after = model.perturb(
             cells, [plan.vehicle, *(by_name[name] for name in names)], n_samples=1, seed=plan.config.seed
         )

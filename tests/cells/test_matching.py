@@ -14,7 +14,7 @@ from c2s.errors import DataError
 BY = ["donor", "cell_type", "ifn"]
 
 
-def cells(n: int = 240, seed: int = 0) -> pd.DataFrame:
+def cells(n: int = 480, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     return pd.DataFrame(
         {
@@ -158,7 +158,7 @@ def test_a_pool_holds_the_cell_first_and_others_of_its_stratum_from_the_rows_all
 def test_pools_are_seeded():
     obs, rows = cells(), np.arange(50)
     one, same, other = (
-        pool_alike(obs, cells=rows, among=np.arange(240), by=["drug"], k=4, rng=np.random.default_rng(seed))
+        pool_alike(obs, cells=rows, among=np.arange(480), by=["drug"], k=4, rng=np.random.default_rng(seed))
         for seed in (5, 5, 6)
     )
     assert np.array_equal(one, same)

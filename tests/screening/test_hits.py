@@ -100,18 +100,19 @@ def test_floor_and_ceiling_are_refused_although_they_pass_every_test():
     kinds = kind_of(table)
     for kind in ("floor", "ceiling"):
         rows = table[kinds == kind]
-        assert rows["refused_because"].str.startswith(f"{kind}: in none {GENES[CLASSES[kind][2]][0]}").all()
+        assert rows["refused_because"].str.startswith(f"{kind}: ").all()
+        assert rows["refused_because"].str.contains(f"there {GENES[CLASSES[kind][2]][0]}").all()
         assert (rows["q_value"] < 0.1).all()
-        assert (rows["head_room_second"] < 0.5).all()
+        assert (rows["head_room_second"] < 0.75).all()
     assert (table.loc[kinds == "amplifier", "refused_because"] == "").all()
-    assert (table.loc[kinds == "amplifier", "head_room_second"] > 0.5).all()
+    assert (table.loc[kinds == "amplifier", "head_room_second"] >= 0.75).all()
     assert table.loc[kinds == "inert", "head_room_second"].isna().all()
 
 
 def test_without_any_mover_amplifiers_are_refused():
     table = call_hits(planted({"inert": 20, "amplifier": 12}))
     amplifiers = table[kind_of(table) == "amplifier"]
-    assert amplifiers["refused_because"].str.startswith("no positive control moves MID1, MID2, MID3 in none").all()
+    assert amplifiers["refused_because"].str.startswith("not shown to be possible: ").all()
     assert not table["hit"].any()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import logging
 
 import numpy as np
@@ -42,6 +43,19 @@ def test_a_set_of_a_gmt_file(tmp_path):
     assert load_programme("ONE", gmt=path) == Programme("ONE", ("A", "B"))
     with pytest.raises(DataError, match=r"pass it as gmt= .*: ONE, TWO"):
         load_programme(path)
+
+
+def test_a_packed_gmt_file_reads_like_the_plain_one(tmp_path):
+    plain, packed, truncated = (tmp_path / name for name in ("sets.gmt", "sets.gmt.gz", "cut.gmt.gz"))
+    plain.write_text("ONE\thttp://x\tA\tB\nTWO\t\tC\n")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    truncated.write_bytes(packed.read_bytes()[:-9])
+    assert read_gmt(packed) == read_gmt(plain) == {"ONE": ("A", "B"), "TWO": ("C",)}
+    assert load_programme("TWO", gmt=packed) == Programme("TWO", ("C",))
+    with pytest.raises(DataError, match=r"pass it as gmt= .*: ONE, TWO"):
+        load_programme(packed)
+    with pytest.raises(ArtefactError, match="cannot read gene sets"):
+        read_gmt(truncated)
 
 
 @pytest.mark.parametrize(

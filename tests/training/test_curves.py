@@ -7,7 +7,12 @@ from matplotlib.image import imread
 from c2s.artefacts import read_json
 from c2s.training.curves import write_curves
 
-HISTORY = [{"step": 1, "loss": 3.0}, {"step": 1, "eval_loss": 3.5}, {"step": 2, "loss": 2.0}, {"step": 2, "train_loss": 2.5}]
+HISTORY = [
+    {"step": 1, "loss": 3.0},
+    {"step": 1, "eval_loss": 3.5},
+    {"step": 2, "loss": 2.0},
+    {"step": 2, "train_loss": 2.5},
+]
 
 
 def test_json_and_picture(tmp_path):

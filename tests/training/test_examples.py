@@ -56,7 +56,9 @@ def test_the_end_is_trained_even_after_an_empty_answer(tokens):
 
 def test_an_example_that_does_not_fit_is_refused_and_not_cut(tokens):
     render_examples([example()], tokens, max_length=8)
-    with pytest.raises(ConfigError, match=r"5 prompt and 3 answer tokens; the model reads 7\. Lower n_genes or n_answer"):
+    with pytest.raises(
+        ConfigError, match=r"5 prompt and 3 answer tokens; the model reads 7\. Lower n_genes or n_answer"
+    ):
         render_examples([example()], tokens, max_length=7)
 
 

@@ -151,7 +151,9 @@ def test_resume_is_for_unfinished_runs_with_the_same_settings_and_cells(simulate
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 3)
         quick(simulated.training, tmp_path / "run")
-    with pytest.raises(ConfigError, match="started with other settings: batch_size, steps differ|steps, batch_size differ"):
+    with pytest.raises(
+        ConfigError, match="started with other settings: batch_size, steps differ|steps, batch_size differ"
+    ):
         quick(simulated.training, tmp_path / "run", resume=True, steps=7, batch_size=5)
     other = simulated.training[::-1].copy()
     with pytest.raises(ConfigError, match="started with other cells or another library"):
@@ -192,7 +194,9 @@ def test_an_example_too_long_is_refused_before_training(simulated, tmp_path, mon
         return short(name, **{**settings, "max_length": 30})
 
     monkeypatch.setattr(run_module, "preset_config", config)
-    with pytest.raises(ConfigError, match=r"prompt and \d+ answer tokens; the model reads 30. Lower n_genes or n_answer"):
+    with pytest.raises(
+        ConfigError, match=r"prompt and \d+ answer tokens; the model reads 30. Lower n_genes or n_answer"
+    ):
         quick(simulated.training, tmp_path, n_genes=40)
 
 
@@ -261,12 +265,12 @@ def loud(simulated, tmp_path_factory):
 
 def test_lora_changes_behaviour_and_merges(run_folder, simulated, tmp_path):
     before = load_model(run_folder)
-    after = quick(
-        simulated.training, tmp_path, model=str(run_folder), lora_rank=4, steps=6, learning_rate=0.05, seed=0
-    )
+    after = quick(simulated.training, tmp_path, model=str(run_folder), lora_rank=4, steps=6, learning_rate=0.05, seed=0)
     loaded = load_model(tmp_path)
     assert same_weights(after, loaded)
-    assert {path.name for path in (tmp_path / "model").iterdir()}.isdisjoint({"adapter_config.json", "adapter_model.safetensors"})
+    assert {path.name for path in (tmp_path / "model").iterdir()}.isdisjoint(
+        {"adapter_config.json", "adapter_model.safetensors"}
+    )
     names = before.model.state_dict()
     assert loaded.model.state_dict().keys() == names.keys()
     changed = {name for name, value in loaded.model.state_dict().items() if not torch.equal(value, names[name])}

@@ -67,7 +67,9 @@ def unrolled(model, batch) -> torch.Tensor:
 @pytest.mark.parametrize("build", [tiny_llama, tiny_gemma])
 def test_loss_equals_an_unrolled_reference(build):
     model, batch = build().eval(), batch_of(rendered())
-    torch.testing.assert_close(answer_loss(model, batch).double(), unrolled(model, batch).double(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        answer_loss(model, batch).double(), unrolled(model, batch).double(), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_output_layer_runs_at_answer_places_only():
@@ -101,8 +103,9 @@ def test_gradient_reaches_no_logit_of_the_prompt():
     batch = batch_of(examples)
     hidden = []
     model.get_decoder().register_forward_hook(
-        lambda module, inputs, output: hidden.append(output.last_hidden_state.requires_grad_())
-        or output.last_hidden_state.retain_grad()
+        lambda module, inputs, output: (
+            hidden.append(output.last_hidden_state.requires_grad_()) or output.last_hidden_state.retain_grad()
+        )
     )
     answer_loss(model, batch).backward()
     touched = hidden[0].grad.abs().sum(-1) > 0
@@ -126,7 +129,9 @@ class Stopped(Exception):
 
 
 def settings(**changes) -> TrainConfig:
-    return TrainConfig(**{"steps": 11, "batch_size": 4, "checkpoint_steps": 3, "learning_rate": 0.01, "threads": 1, **changes})
+    return TrainConfig(
+        **{"steps": 11, "batch_size": 4, "checkpoint_steps": 3, "learning_rate": 0.01, "threads": 1, **changes}
+    )
 
 
 def record_batches(monkeypatch, *, stop_at: int | None = None) -> list[list[list[int]]]:

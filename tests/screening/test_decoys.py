@@ -1,0 +1,141 @@
+"""Decoys: made-up names, targets that leave the programme alone, matched to the library they stand beside."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from c2s.cells.genes import GeneVocabulary
+from c2s.cells.library import Perturbation
+from c2s.screening.decoys import NEAREST, make_decoys, silent_perturbations, support_of
+from c2s.screening.programmes import load_programme
+from c2s.sentences.background import Background
+
+SYMBOLS = tuple(f"GENE{i}" for i in range(200))
+PROGRAMME = load_programme(["GENE0", "GENE1", "GENE2"])
+DETECTION = np.linspace(0, 1, 200)
+BACKGROUND = Background(GeneVocabulary(SYMBOLS), DETECTION, 1000)
+
+TRAINED = [
+    Perturbation("DMSO", role="vehicle"),
+    Perturbation("quiet1", targets=("GENE10",)),
+    Perturbation("quiet2", targets=("GENE11", "GENE12")),
+    Perturbation("loud", targets=("GENE13",)),
+    Perturbation("quiet on a loud target", targets=("GENE13", "GENE14")),
+    Perturbation("quiet without targets"),
+]
+SILENT = {"quiet1", "quiet2", "quiet on a loud target", "quiet without targets"}
+SEEN = [Perturbation("abcdef", targets=("GENE10",), mechanism="inhibitor"), Perturbation("abc", targets=("GENE13",))]
+UNSEEN = [Perturbation("abcdefghij", targets=("GENE150", "GENE151"), mechanism="degrader")]
+
+
+def decoys(library, n=300, *, silent=SILENT, seed=0, background=BACKGROUND, trained=TRAINED):
+    return make_decoys(library, trained, silent=silent, programme=PROGRAMME, background=background, n=n, seed=seed)
+
+
+@pytest.mark.parametrize(("perturbation", "support"), [
+    (Perturbation("loud", targets=("GENE99",)), "seen"),
+    (Perturbation("new", targets=("GENE99", "GENE12")), "seen target"),
+    (Perturbation("new", targets=("GENE99",)), "unseen"),
+    (Perturbation("new"), "unseen"),
+])  # fmt: skip
+def test_support(perturbation, support):
+    assert support_of(perturbation, TRAINED) == support
+
+
+def responses(changes, halves):
+    """Return responses in which every gene of a row changes alike."""
+    return pd.DataFrame({
+        "perturbation": [name for name, _ in changes],
+        "change": [np.full(4, value, np.float32) for _, value in changes],
+        "half_difference": [np.full(4, half, np.float32) for half in halves],
+    })  # fmt: skip
+
+
+def test_silent_means_within_two_noise_levels_in_every_context():
+    table = responses([("a", 0.19), ("a", -0.19), ("b", 0.0), ("b", 0.21), ("c", -0.21), ("d", 0.0)], [0.1, -0.1] * 3)
+    assert silent_perturbations(table, np.array([0, 1])) == {"a", "d"}
+
+
+def test_only_the_programme_decides_who_is_silent():
+    table = responses([("a", 0.0), ("b", 0.0)], [0.1, 0.1])
+    table["change"] = [np.array([0, 0, 9, 9], np.float32), np.array([9, 9, 0, 0], np.float32)]
+    assert silent_perturbations(table, np.array([0, 1])) == {"a"}
+    assert silent_perturbations(table, np.array([2, 3])) == {"b"}
+    table["change"] = [np.array([0.5, -0.5, 0, 0], np.float32)] * 2  # the mean of the programme is what counts
+    assert silent_perturbations(table, np.array([0, 1])) == {"a", "b"}
+
+
+def test_nothing_measured_nothing_silent():
+    assert silent_perturbations(responses([], []), np.array([0])) == set()
+
+
+def test_seen_decoys_take_targets_that_only_silent_drugs_act_on():
+    found = decoys(SEEN)
+    assert {d.targets for d in found} == {("GENE10",), ("GENE11", "GENE12")}
+    assert {support_of(d, TRAINED) for d in found} == {"seen target"}
+    assert {d.role for d in found} == {"decoy"}
+    counts = Counter(d.targets for d in found)
+    assert min(counts.values()) > 110  # each about 150 of 300
+
+
+def test_names_have_the_lengths_of_the_library_and_collide_with_nothing():
+    library = [*SEEN, Perturbation("vehicle with a very long name", role="vehicle")]
+    found = decoys(library)
+    names = [d.name for d in found]
+    assert len(set(names)) == len(names) == 300
+    lengths = Counter(map(len, names))
+    assert set(lengths) <= {3, 4, 6, 7}  # a taken name grows by a letter
+    assert lengths[6] > 110
+    assert lengths[3] + lengths[4] > 110
+    assert not set(names) & {p.name for p in [*library, *TRAINED]}
+    assert {d.mechanism for d in found} == {"inhibitor", ""}
+
+
+def test_names_that_are_taken_are_not_given():
+    every = [Perturbation(a + e, targets=("GENE10",)) for a in "bcdfglmnprstvz" for e in "aeiou"]
+    found = decoys(every[:-1], n=40)
+    assert not {d.name for d in found} & {p.name for p in every[:-1]}
+    assert len({d.name for d in found}) == 40
+
+
+def test_a_third_have_unseen_targets_where_the_library_has_such_drugs():
+    found = decoys([*SEEN, *UNSEEN])
+    unseen = [d for d in found if support_of(d, TRAINED) == "unseen"]
+    assert len(unseen) == 100
+    assert len(decoys(SEEN)) - sum(support_of(d, TRAINED) == "seen target" for d in decoys(SEEN)) == 0
+    taken = {t for p in TRAINED for t in p.targets} | set(PROGRAMME.genes)
+    for decoy in unseen:
+        assert decoy.targets
+        assert not set(decoy.targets) & taken
+        assert 1 <= len(decoy.targets) <= 2
+
+
+def test_unseen_targets_are_as_common_as_the_librarys():
+    found = [d for d in decoys([*SEEN, *UNSEEN]) if support_of(d, TRAINED) == "unseen"]
+    places = [SYMBOLS.index(target) for d in found for target in d.targets]
+    assert max(abs(place - 150) for place in places) <= NEAREST / 2 + 1
+    assert len(set(places)) > NEAREST / 2
+
+
+def test_drugs_without_known_targets_have_unseen_decoys_too():
+    for row in (Perturbation("newdrug"), Perturbation("newdrug", targets=("NOT_A_GENE_OF_THE_MODEL",))):
+        found = decoys([*SEEN, row])
+        assert sum(support_of(d, TRAINED) == "unseen" for d in found) == 100
+
+
+def test_where_nothing_is_silent_all_targets_are_unseen_and_this_is_said(caplog):
+    with caplog.at_level(logging.WARNING, logger="c2s"):
+        found = decoys(SEEN, silent={"quiet without targets"})
+    assert "all decoys have unseen targets" in caplog.text
+    assert {support_of(d, TRAINED) for d in found} == {"unseen"}
+
+
+def test_the_seed_decides():
+    assert decoys(SEEN) == decoys(SEEN)
+    assert decoys(SEEN, seed=1) != decoys(SEEN)
+    assert decoys(SEEN, n=0) == []
