@@ -55,4 +55,5 @@ def _default(parameter: Any) -> str:
 
 
 def _escaped(text: str) -> str:
+    text = re.sub(r"(?<![`\w-])--[a-z][a-z-]*", r"`\g<0>`", text)  # else typography joins the two dashes
     return text.replace("|", "\\|").replace("<", "&lt;")

@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; its threads cost more than they bring on tiny models
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads cost more than they bring on tiny models
 
 import pytest
 

@@ -167,4 +167,6 @@ def test_hashes_are_the_same_in_every_process():
 
 
 def test_plain_values_pass_through_json():
-    assert json.loads(json.dumps(plain({"a": [np.float64(1.5), {"b": frozenset({2, 1})}]}))) == {"a": [1.5, {"b": [1, 2]}]}
+    assert json.loads(json.dumps(plain({"a": [np.float64(1.5), {"b": frozenset({2, 1})}]}))) == {
+        "a": [1.5, {"b": [1, 2]}]
+    }

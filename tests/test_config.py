@@ -28,7 +28,13 @@ def test_unknown_and_wrong_fields_are_all_named():
         Outer(stepz=3, steps=0, target="none", inner={"rate": "fast"})
     message = str(error.value)
     assert message.startswith("Outer cannot be built:\n")
-    for name in ("stepz: Extra inputs", "steps: Input should be greater", "target: Input should be", "inner: ", "rate: Input should be"):
+    for name in (
+        "stepz: Extra inputs",
+        "steps: Input should be greater",
+        "target: Input should be",
+        "inner: ",
+        "rate: Input should be",
+    ):
         assert f"  {name}" in message
     assert isinstance(error.value, C2SError)
 

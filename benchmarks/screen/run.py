@@ -18,7 +18,7 @@ import torch
 from benchmarks.card import ROOT, Figure, write_card
 from c2s.artefacts import hash_of, read_json, write_json
 from c2s.cells.library import Perturbation
-from c2s.cells.simulate import CLASSES, SimulatedScreen, made_up_names, simulate_screen, simulated_genes
+from c2s.cells.simulate import CLASSES, SimulatedScreen, made_up_names, mechanism_of, simulate_screen, simulated_genes
 from c2s.demo.simulated import SCREENING, TRAINING, screen_simulated, train_simulated
 from c2s.models.cell_lm import CellLM, load_model
 from c2s.screening.config import ScreenConfig
@@ -131,7 +131,7 @@ def inert_library(simulated: SimulatedScreen, number: int) -> list[Perturbation]
     targets = [str(rng.choice(novel if i < UNSEEN else silent)) for i in range(DRUGS)]
     taken = {row.name for row in (*simulated.library, *simulated.training_library)}
     names = [f"{name}{number}" for name in made_up_names(DRUGS, rng, taken=taken)]
-    return [Perturbation(name, targets=(target,), mechanism="inhibitor") for name, target in zip(names, targets, strict=True)]
+    return [Perturbation(name, targets=(target,), mechanism=mechanism_of(target)) for name, target in zip(names, targets, strict=True)]
 
 
 def only(effects: ScreenEffects, names: set[str]) -> ScreenEffects:

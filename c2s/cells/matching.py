@@ -50,7 +50,9 @@ def match_controls(
     empty = [code for code, pool in pools.items() if len(pool) < (2 if np.isin(pool, perturbed).any() else 1)]
     if empty:
         firsts = obs[list(by)].iloc[[int(np.flatnonzero(codes == code)[0]) for code in empty]]
-        names = sorted(" | ".join(map(str, values)) for values in firsts.itertuples(index=False, name=None)) or ["all cells"]
+        names = sorted(" | ".join(map(str, values)) for values in firsts.itertuples(index=False, name=None)) or [
+            "all cells"
+        ]
         shown = "; ".join(names[:8]) + (" …" if len(names) > 8 else "")
         msg = f"{len(names)} strata of ({', '.join(by)}) have no control cell to match: {shown}. Match by fewer columns"
         raise DataError(msg)

@@ -63,6 +63,27 @@ def require_column(obs: pd.DataFrame, column: str, argument: str) -> pd.Series:
     return obs[column]
 
 
+def complete_column(obs: pd.DataFrame, column: str, argument: str) -> np.ndarray:
+    """Return ``obs[column]`` as strings, shape (n,).
+
+    Parameters
+    ----------
+    argument
+        As for :func:`require_column`.
+
+    Raises
+    ------
+    DataError
+        There is no such column, or cells without a value in it.
+    """
+    values = require_column(obs, column, argument)
+    gaps = int(values.isna().sum())
+    if gaps:
+        msg = f"{gaps} of {len(obs)} cells have no value in {column!r} ({argument}); leave them out or name it"
+        raise DataError(msg)
+    return values.astype(str).to_numpy()
+
+
 def expression(
     adata: ad.AnnData,
     *,

@@ -19,6 +19,7 @@ from c2s.cells.reading import require_column
 from c2s.engines.constraint import Constraint, Segment
 from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
 from c2s.models.prefix import PrefixDecoder, RowCache, right_padded
+from c2s.models.quiet import no_bars
 from c2s.models.sampling import noise_keys, sample_answers
 from c2s.models.settings import FORMAT, SETTINGS_FILE, ModelSettings
 from c2s.models.tokenizer import PartTokenizer
@@ -80,7 +81,8 @@ class CellLM:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write weights (safetensors), tokenizer and ``c2s.json``; an ordinary transformers folder."""
-        self.model.save_pretrained(folder)  # safetensors
+        with no_bars():
+            self.model.save_pretrained(folder)  # safetensors
         self.tokens.tokenizer.save_pretrained(folder)
         record = {"vocabulary": self.vocabulary.to_dict(), "background": self.background.to_dict()}
         self.decoder.write(Path(folder) / "decoder", overwrite=True)
@@ -298,6 +300,9 @@ class CellLM:
         if not perturbations or not len(sentences):
             msg = f"{len(sentences)} cells and {len(perturbations)} perturbations: at least one of each is needed"
             raise DataError(msg)
+        if n_samples < 1:
+            msg = f"n_samples is {n_samples}; ask for at least one"
+            raise ConfigError(msg)
         contexts = [
             require_column(sentences.obs, key, "context_keys").astype(str).to_numpy() for key in details.context_keys
         ]
@@ -425,10 +430,11 @@ def load_model(folder: str | os.PathLike[str], *, device: str | None = None, dty
     vocabulary = GeneVocabulary.from_dict(record["vocabulary"])
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False, dtype=dtype, use_safetensors=True
-        )
+        with no_bars():
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                path, local_files_only=True, trust_remote_code=False, dtype=dtype, use_safetensors=True
+            )
     except Exception as error:  # transformers, tokenizers and safetensors raise their own kinds
         msg = f"cannot load the model in {folder}: {error}. The files may be truncated; train or copy it again"
         raise ArtefactError(msg) from error

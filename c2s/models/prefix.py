@@ -167,8 +167,10 @@ class PrefixDecoder:
             self.model.train(training)
 
     def prefill(self, prefixes: Sequence[Sequence[int]], *, pad: int) -> PrefixCache:
-        """Run the prefixes, one per cell, and return their keys and values."""
+        """Run the prefixes, one per cell (some or all may be empty), and return their keys and values."""
         ids, mask = right_padded(prefixes, pad, self.device)
+        if not ids.shape[1]:  # one masked place, so that every cell has a prefix
+            ids, mask = ids.new_full((len(ids), 1), pad), mask.new_zeros(len(ids), 1)
         rows = RowCache(self.n_layers, ids.shape[1])
         causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=self.device).tril()
         allowed = causal & mask[:, None, None, :]
@@ -252,4 +254,4 @@ def _padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device, 
         [False] * (longest - len(s)) + [True] * len(s) if left else [True] * len(s) + [False] * (longest - len(s))
         for s in sequences
     ]
-    return torch.tensor(rows, device=device), torch.tensor(real, device=device)
+    return torch.tensor(rows, dtype=torch.long, device=device), torch.tensor(real, dtype=torch.bool, device=device)

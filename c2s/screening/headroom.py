@@ -12,7 +12,7 @@ from c2s.errors import DataError
 from c2s.screening.effects import ScreenEffects
 
 CARRIED = 0.8  # the genes that carry an effect make at least this share of the summed rise
-ENOUGH = 0.5  # a gene could have shown its rise if a positive control moves it at least this share as far
+ENOUGH = 0.25  # a gene could have shown its rise if a positive control moves it at least this share as far
 SHOWN = 0.75  # share of the summed rise that must rest on genes which could have shown it
 PRESENT = 0.2  # genes in a smaller share of the vehicle sentences lie below the cut
 

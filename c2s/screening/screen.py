@@ -16,8 +16,8 @@ import pandas as pd
 
 from c2s.artefacts import atomic_path, hash_of, prepare_folder, read_json, write_json
 from c2s.cells.library import Perturbation, check_library
-from c2s.cells.reading import require_column
-from c2s.errors import ArtefactError, DataError, ModelError
+from c2s.cells.reading import complete_column, require_column
+from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
 from c2s.models.cell_lm import CellLM
 from c2s.screening import gates
 from c2s.screening.config import ScreenConfig
@@ -151,6 +151,9 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
         config.programme if isinstance(config.programme, str) else list(config.programme), gmt=config.gmt
     )
     gene_ids = programme_ids(programme, model.vocabulary, min_share=config.min_share)
+    if config.max_rank is not None and config.max_rank < len(gene_ids):
+        msg = f"max_rank is {config.max_rank}, but {programme.name} has {len(gene_ids)} genes; a sentence must hold them all"
+        raise ConfigError(msg)
     sentences = _screened_cells(model, cells, config)
     trained = [Perturbation.from_dict(row) for row in details.library]
     learned = [row for row in trained if row.name not in details.held_out]
@@ -216,7 +219,7 @@ def _screened_cells(model: CellLM, cells: AnnData, config: ScreenConfig) -> Cell
     values = require_column(cells.obs, config.context_key, "context_key").astype(str)
     for context in config.contexts:
         if context not in set(values):
-            found = ", ".join(sorted(set(values))[:12])
+            found = ", ".join(sorted(set(values))[:12]) or "no cells"
             msg = f"no cell has {config.context_key} == {context!r}; found {found}. Pass contexts="
             raise DataError(msg)
     keep = values.isin(config.contexts).to_numpy()
@@ -236,13 +239,11 @@ def _screened_cells(model: CellLM, cells: AnnData, config: ScreenConfig) -> Cell
         )
         keep &= untreated
     units = (
-        require_column(cells.obs, config.unit_key, "unit_key").astype(str)
-        if config.unit_key
-        else pd.Series("all", index=cells.obs.index)
+        complete_column(cells.obs, config.unit_key, "unit_key") if config.unit_key else np.full(len(cells.obs), "all")
     )
     rng = np.random.default_rng([config.seed, 23])
     chosen = []
-    frame = pd.DataFrame({"context": values.to_numpy(), "unit": units.to_numpy()})
+    frame = pd.DataFrame({"context": values.to_numpy(), "unit": units})
     for _, rows in frame[keep].groupby(["context", "unit"], sort=True).indices.items():
         rows = np.flatnonzero(keep)[rows]
         chosen.append(np.sort(rng.permutation(rows)[: config.cells_per_unit]))

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from c2s.cells.library import Perturbation, check_library
 from c2s.cells.matching import match_controls, pool_alike
-from c2s.cells.reading import require_column
+from c2s.cells.reading import complete_column
 from c2s.errors import ConfigError, DataError
 from c2s.sentences.corpus import CellSentences
 from c2s.sentences.delta import DeltaRule
@@ -181,22 +181,6 @@ def prepare(
     trained = set(names[~is_validation])
     held_out = tuple(name for name in present if name not in trained and name != config.control)
     return PerturbationData(sentences, expression, names, used, is_validation, held_out, config)
-
-
-def complete_column(obs: pd.DataFrame, column: str, argument: str) -> np.ndarray:
-    """Return a column of ``obs`` as strings.
-
-    Raises
-    ------
-    DataError
-        There is no such column, or cells without a value in it.
-    """
-    values = require_column(obs, column, argument)
-    gaps = int(values.isna().sum())
-    if gaps:
-        msg = f"{gaps} of {len(obs)} cells have no value in {column!r} ({argument}); leave them out or name it"
-        raise DataError(msg)
-    return values.astype(str).to_numpy()
 
 
 def _split(obs: pd.DataFrame, names: np.ndarray, config: TrainConfig) -> np.ndarray:

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 from c2s.artefacts import hash_of, prepare_folder, read_json, write_json
 from c2s.cells.library import Perturbation
 from c2s.cells.normalise import to_log1p_cp10k
-from c2s.cells.reading import expression
+from c2s.cells.reading import complete_column, expression
 from c2s.errors import ArtefactError, ConfigError
 from c2s.models.cell_lm import CellLM, load_model
 from c2s.models.presets import PRESETS, preset_config
@@ -31,7 +31,7 @@ from c2s.tasks import CellGeneration, CellTypeAnnotation, PerturbationResponse
 from c2s.training.config import TrainConfig
 from c2s.training.curves import write_curves
 from c2s.training.examples import RenderedExamples, render_examples
-from c2s.training.perturbation_data import PerturbationData, complete_column, prepare
+from c2s.training.perturbation_data import PerturbationData, prepare
 from c2s.training.sft import fit
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput
 
+from c2s.models.quiet import no_bars
 from c2s.training.examples import Collator, RenderedExamples
 
 if TYPE_CHECKING:
@@ -204,7 +205,8 @@ def fit(
     checkpoint = _last_checkpoint(folder) if resume else None
     if resume and checkpoint is None:
         logger.warning("no checkpoint in %s: training starts from the beginning", folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with no_bars():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return [{k: v for k, v in row.items() if isinstance(v, int | float)} for row in trainer.state.log_history]
 
 

@@ -37,7 +37,12 @@ def test_every_column(tmp_path):
     assert library == [
         Perturbation("DMSO", mechanism="solvent", role="vehicle"),
         Perturbation(
-            "CX-4945", targets=("CSNK2A1", "CSNK2A2"), mechanism="kinase inhibitor", dose="5 uM", time="24 h", smiles="C1=CC"
+            "CX-4945",
+            targets=("CSNK2A1", "CSNK2A2"),
+            mechanism="kinase inhibitor",
+            dose="5 uM",
+            time="24 h",
+            smiles="C1=CC",
         ),
         Perturbation("IFN-β", targets=("IFNAR1", "IFNAR2"), mechanism="agonist", role="positive_control"),
     ]
@@ -117,7 +122,11 @@ def test_unreadable_files(tmp_path, content):
     assert issubclass(ArtefactError, C2SError)
 
 
-word = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=12).map(str.strip).filter(bool)
+word = (
+    st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=12)
+    .map(str.strip)
+    .filter(bool)
+)
 symbol = st.text("ABCXYZ0123456789-.", min_size=1, max_size=8)
 perturbations = st.builds(
     Perturbation,

@@ -73,7 +73,8 @@ def test_log_fold_changes_are_those_planted(screen, groups, planted_class, conte
         if (group, context) == ("floor", "none"):
             continue  # hardly a molecule: see test_floor_and_ceiling
         found = [
-            np.log(mean_counts(screen, drug, context)[genes].sum() / vehicle[genes].sum()) for drug in drugs["perturbation"]
+            np.log(mean_counts(screen, drug, context)[genes].sum() / vehicle[genes].sum())
+            for drug in drugs["perturbation"]
         ]
         expected = planted(planted_class, group, context) * drugs["potency"].to_numpy() * np.log(3.0)
         assert np.abs(found - expected).max() < 0.3, (group, found, expected)
@@ -92,7 +93,9 @@ def test_floor_and_ceiling_are_visible_in_the_counts(screen, groups):
         mean_counts(screen, drug, "none")[groups["floor"]].sum()
         for drug in screen.truth.query("planted_class == 'floor' and not held_out")["perturbation"]
     ]
-    assert none[groups["floor"]].sum() * 1.5 < np.mean(silent) < 0.5  # raised threefold in both contexts, and still not seen
+    assert (
+        none[groups["floor"]].sum() * 1.5 < np.mean(silent) < 0.5
+    )  # raised threefold in both contexts, and still not seen
 
 
 def test_counts_are_overdispersed_whole_numbers(screen, groups):
@@ -179,9 +182,7 @@ def test_the_seed_decides_everything():
     assert (one.screening.X != same.screening.X).nnz == 0
     assert one.truth["perturbation"].tolist() != other.truth["perturbation"].tolist()
     assert (one.training.X[:10] != other.training.X[:10]).nnz > 0
-    classes = [
-        {target: c for target, c in zip(s.truth["target"], s.truth["planted_class"], strict=True)} for s in (one, other)
-    ]
+    classes = [dict(zip(s.truth["target"], s.truth["planted_class"], strict=True)) for s in (one, other)]
     shared = classes[0].keys() & classes[1].keys()
     assert any(classes[0][target] != classes[1][target] for target in shared)  # no gene means its class
 

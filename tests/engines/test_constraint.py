@@ -85,7 +85,9 @@ def test_sequence_equals_step_at_every_place_for_any_ids(made, data):
     """Also for rows that are not answers: what a loss sees and what a sampler sees are one mask."""
     constraint, items, segments, n_tokens, pad = made
     length = data.draw(st.integers(0, 9))
-    rows = data.draw(st.lists(st.lists(st.integers(0, n_tokens - 1), min_size=length, max_size=length), min_size=1, max_size=3))
+    rows = data.draw(
+        st.lists(st.lists(st.integers(0, n_tokens - 1), min_size=length, max_size=length), min_size=1, max_size=3)
+    )
     ids = torch.tensor(rows, dtype=torch.long).reshape(len(rows), length)
     whole = constraint.sequence(ids)
     assert whole.shape == (len(rows), length, n_tokens)

@@ -20,7 +20,11 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def models() -> dict[tuple[str, str], CellLM]:
     """Return a model per vocabulary (human, mouse, ensembl) and target (delta, sentence)."""
-    return {(name, target): untrained(v, target=target) for name, v in VOCABULARIES.items() for target in ("delta", "sentence")}
+    return {
+        (name, target): untrained(v, target=target)
+        for name, v in VOCABULARIES.items()
+        for target in ("delta", "sentence")
+    }
 
 
 @pytest.fixture(scope="session")

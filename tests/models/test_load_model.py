@@ -76,7 +76,9 @@ def test_saving_again_replaces(copied, saved):
 
 def test_no_such_folder_and_no_model(tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(ArtefactError, match="holds no c2s.json, so it is not a c2s model; give the folder that c2s train wrote"):
+        with pytest.raises(
+            ArtefactError, match="holds no c2s.json, so it is not a c2s model; give the folder that c2s train wrote"
+        ):
             load_model(folder)
 
 
@@ -86,7 +88,8 @@ def cut(path, share=0.5):
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "config.json", "tokenizer.json", SETTINGS_FILE, "responses.parquet", "decoder/decoder.json"]
+    "name",
+    ["model.safetensors", "config.json", "tokenizer.json", SETTINGS_FILE, "responses.parquet", "decoder/decoder.json"],
 )
 @pytest.mark.parametrize("share", [0.5, 0.0], ids=["cut", "empty"])
 def test_truncated_files(copied, name, share):
@@ -117,7 +120,9 @@ def edited(folder, change):
 
 def test_a_newer_format_is_refused_even_with_fields_that_nobody_knows_yet(copied):
     edited(copied, lambda record: record["settings"].update(format=FORMAT + 1, routing={"layers": 3}))
-    with pytest.raises(ModelError, match=f"written by a newer c2s .format {FORMAT + 1}, this one reads up to {FORMAT}.; upgrade"):
+    with pytest.raises(
+        ModelError, match=f"written by a newer c2s .format {FORMAT + 1}, this one reads up to {FORMAT}.; upgrade"
+    ):
         load_model(copied)
 
 

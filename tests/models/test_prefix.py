@@ -92,10 +92,29 @@ def test_prefix_plus_rows_equals_the_full_forward_pass(model):
         torch.testing.assert_close(along[row, -n:], whole[at - n + 1 : at + 1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("lengths", [(0, 0), (0, 4), (3, 0)])
+def test_prefixes_may_be_empty(model, lengths):
+    generator = torch.Generator().manual_seed(3)
+    prefixes, suffixes = [random_ids(generator, n) for n in lengths], [random_ids(generator, n) for n in (2, 3)]
+    decoder = PrefixDecoder(model)
+    with decoder.attached():
+        prefix = decoder.prefill(prefixes, pad=PAD)
+        ids, seen = left_padded(suffixes, PAD, decoder.device)
+        hidden = decoder.extend(prefix, RowCache(decoder.n_layers, ids.shape[1]), ids, seen)
+        found = decoder.logits(hidden[:, -1], torch.arange(V))
+    for row in range(2):
+        torch.testing.assert_close(
+            found[row], full_logits(model, prefixes[row] + suffixes[row])[-1], rtol=1e-4, atol=1e-4
+        )
+
+
 def test_rows_repeated_and_dropped_keep_their_own_state(model):
     """What sampling does: repeat rows for samples, then drop those that are done."""
     generator = torch.Generator().manual_seed(2)
-    prefixes, suffixes = [random_ids(generator, 3), random_ids(generator, 5)], [random_ids(generator, n) for n in (2, 4)]
+    prefixes, suffixes = (
+        [random_ids(generator, 3), random_ids(generator, 5)],
+        [random_ids(generator, n) for n in (2, 4)],
+    )
     decoder = PrefixDecoder(model)
     with decoder.attached():
         prefix = decoder.prefill(prefixes, pad=PAD)
@@ -150,7 +169,10 @@ def test_what_was_before_is_restored_also_after_an_error(model):
     [
         (Gemma2Config(**SIZES, num_key_value_heads=2, head_dim=8, query_pre_attn_scalar=8), "softcap"),
         (MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=4), "sliding_window"),
-        (FalconConfig(vocab_size=V, hidden_size=32, num_hidden_layers=2, num_attention_heads=4), "FalconForCausalLM: 0 of its 2 "),
+        (
+            FalconConfig(vocab_size=V, hidden_size=32, num_hidden_layers=2, num_attention_heads=4),
+            "FalconForCausalLM: 0 of its 2 ",
+        ),
         (StableLmConfig(**SIZES, num_key_value_heads=2), "StableLmForCausalLM: 0 of its 2 layers"),  # drops the prefix
         (GraniteConfig(**SIZES, logits_scaling=8.0), "scales its logits .logits_scaling"),
         (CohereConfig(**SIZES), "scales its logits .logit_scale"),

@@ -10,7 +10,9 @@ from c2s.errors import ConfigError
 from c2s.models.presets import PRESETS, preset_config
 
 
-@pytest.mark.parametrize(("name", "millions", "layers", "width"), [("c2s-mini", 1.0, 3, 192), ("c2s-small", 25.0, 8, 512)])
+@pytest.mark.parametrize(
+    ("name", "millions", "layers", "width"), [("c2s-mini", 1.0, 3, 192), ("c2s-small", 25.0, 8, 512)]
+)
 def test_parameters_without_embeddings(name, millions, layers, width):
     config = preset_config(name, n_tokens=1234, pad=0, end=12)
     with torch.device("meta"):

@@ -121,7 +121,11 @@ def reference(model, prompt, constraint, key, temperature):
         if allowed[PAD]:
             answer.append(PAD)
             continue
-        score = log_p if temperature == 0 else log_p / temperature + keyed_gumbel(torch.tensor([key]), len(answer), torch.arange(V))[0]
+        score = (
+            log_p
+            if temperature == 0
+            else log_p / temperature + keyed_gumbel(torch.tensor([key]), len(answer), torch.arange(V))[0]
+        )
         answer.append(int(score.masked_fill(~allowed, -torch.inf).argmax()))
     return answer
 
@@ -141,13 +145,17 @@ def test_every_answer_equals_one_drawn_alone_by_full_forward_passes(model, tempe
     if temperature:
         assert lengths.min() + 2 <= lengths.max()
     for cell, drug, sample in itertools.product(range(4), range(3), range(2)):
-        expected = reference(model, prefixes[cell] + suffixes[cell][drug], constraint, int(keys[cell, sample]), temperature)
+        expected = reference(
+            model, prefixes[cell] + suffixes[cell][drug], constraint, int(keys[cell, sample]), temperature
+        )
         assert found[cell, drug, sample].tolist() == expected
 
 
 def test_temperature_zero_ignores_the_noise(model):
     constraint = constraint_of((5, END, 1))
-    one, other = (drawn(model, [[3, 4]], [[[5], [6]]], constraint, noise_keys(s, ["a"], 2), temperature=0.0) for s in (0, 1))
+    one, other = (
+        drawn(model, [[3, 4]], [[[5], [6]]], constraint, noise_keys(s, ["a"], 2), temperature=0.0) for s in (0, 1)
+    )
     assert torch.equal(one, other)
     assert torch.equal(one[:, :, 0], one[:, :, 1])
 
@@ -177,13 +185,15 @@ def test_answers_come_at_the_frequencies_of_the_constrained_softmax(model, tempe
     exact = exact_probabilities(model, prompt, constraint, temperature)
     assert len(exact) == 17
     assert sum(exact.values()) == pytest.approx(1.0)
-    found = drawn(model, [prompt[:-1]], [[prompt[-1:]]], constraint, noise_keys(11, ["cell"], n), temperature=temperature)
+    found = drawn(
+        model, [prompt[:-1]], [[prompt[-1:]]], constraint, noise_keys(11, ["cell"], n), temperature=temperature
+    )
     answers = [tuple(token for token in row if token != PAD) for row in found[0, 0].tolist()]
     for cut in (1, 3):
         expected: dict[tuple[int, ...], float] = {}
         for answer, p in exact.items():
             expected[answer[:cut]] = expected.get(answer[:cut], 0.0) + p
-        counts = {answer: 0 for answer in expected}
+        counts = dict.fromkeys(expected, 0)
         for answer in answers:
             counts[answer[:cut]] += 1
         common = [answer for answer, p in expected.items() if n * p >= 5]

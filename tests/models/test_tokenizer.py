@@ -127,7 +127,9 @@ def test_a_saved_folder_is_an_ordinary_transformers_tokenizer(tokens, tmp_path):
 
 
 def test_another_vocabulary_is_refused(tokens):
-    with pytest.raises(ModelError, match="no token for 1 of the marks and genes, such as <gene:NEW1>; .* another vocabulary"):
+    with pytest.raises(
+        ModelError, match="no token for 1 of the marks and genes, such as <gene:NEW1>; .* another vocabulary"
+    ):
         PartTokenizer(tokens.tokenizer, GeneVocabulary(("CD4", "NEW1")))
     with pytest.raises(ModelError, match="no token for 9 "):
         PartTokenizer(tokens.tokenizer, MOUSE)

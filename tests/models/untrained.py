@@ -22,10 +22,27 @@ from c2s.sentences.delta import DeltaRule
 from c2s.tasks import CellGeneration, CellTypeAnnotation, PerturbationResponse
 
 HUMAN = GeneVocabulary(
-    ("CD4", "CD8A", "B2M", "HLA-A", "HLA-DRB1", "MT-ND1", "7SK", "C1orf112", "NKX2-5", "T", "IL7R", "TAP1", "CSNK2A1", "JAK1")
+    (
+        "CD4",
+        "CD8A",
+        "B2M",
+        "HLA-A",
+        "HLA-DRB1",
+        "MT-ND1",
+        "7SK",
+        "C1orf112",
+        "NKX2-5",
+        "T",
+        "IL7R",
+        "TAP1",
+        "CSNK2A1",
+        "JAK1",
+    )
     + tuple(f"GENE{i}" for i in range(26))
 )
-MOUSE = GeneVocabulary(("Cd4", "B2m", "0610009B22Rik", "Gm1992", "mt-Nd1", "Jak1", "a", "H2-K1", "Xist"), species="mouse")
+MOUSE = GeneVocabulary(
+    ("Cd4", "B2m", "0610009B22Rik", "Gm1992", "mt-Nd1", "Jak1", "a", "H2-K1", "Xist"), species="mouse"
+)
 ENSEMBL = GeneVocabulary(tuple(f"ENSG{i:011d}" for i in range(1000, 1023)))
 VOCABULARIES = {"human": HUMAN, "mouse": MOUSE, "ensembl": ENSEMBL}
 
@@ -61,7 +78,10 @@ def untrained(vocabulary: GeneVocabulary = HUMAN, *, target: str = "delta", seed
         **{"target": target, "n_genes": 10, "n_up": 4, "n_down": 3, "n_answer": 12, **task}  # type: ignore[arg-type]
     )
     rule = DeltaRule(
-        np.ones(len(vocabulary)), np.linspace(2.0, 1.0, response.n_up), np.linspace(2.0, 1.0, response.n_down), (3.0, -0.7, 0.1)
+        np.ones(len(vocabulary)),
+        np.linspace(2.0, 1.0, response.n_up),
+        np.linspace(2.0, 1.0, response.n_down),
+        (3.0, -0.7, 0.1),
     )
     encoding = Encoding(background_hash=background.hash)
     tasks = (CellTypeAnnotation(n_genes=8), CellGeneration(n_genes=11), response)
@@ -80,11 +100,11 @@ def untrained(vocabulary: GeneVocabulary = HUMAN, *, target: str = "delta", seed
     return CellLM(tiny_transformer(len(tokens), seed=seed), tokens, background, settings, decoder=decoder)
 
 
-def cells_of(model: CellLM, n: int = 6, *, seed: int = 0) -> CellSentences:
-    """Return random control sentences of the model's vocabulary, of 0 to all genes."""
+def cells_of(model: CellLM, n: int = 6, *, seed: int = 0, longest: int = 1000) -> CellSentences:
+    """Return random control sentences of the model's vocabulary, of 0 to ``longest`` (at most all) genes."""
     rng = np.random.default_rng([seed, n])
     size = len(model.vocabulary)
-    lists = [rng.permutation(size)[: rng.integers(0, size + 1)] for _ in range(n)]
+    lists = [rng.permutation(size)[: rng.integers(0, min(size, longest) + 1)] for _ in range(n)]
     obs = pd.DataFrame({"ifn": rng.choice(CONTEXTS, n), "donor": "d1"}, index=[f"cell{i}" for i in range(n)])
     counts = np.array([len(row) for row in lists]) + 5
     return CellSentences.from_lists(lists, model.vocabulary, obs=obs, n_expressed=counts, background=model.background)

@@ -294,6 +294,22 @@ def test_max_rank_is_the_usual_sentence_length(tiny_screen):
     plan = make_plan(model, simulated.screening, simulated.library, CONFIG)
     assert plan.max_rank == int(np.median(plan.cells.n_expressed))
     assert make_plan(model, simulated.screening, simulated.library, CONFIG.with_(max_rank=77)).max_rank == 77
+    with pytest.raises(ConfigError, match="max_rank is 5, but MHC_CLASS_I has .* genes"):
+        make_plan(model, simulated.screening, simulated.library, CONFIG.with_(max_rank=5))
+
+
+def test_awkward_cells_still_give_a_table(tiny_screen):
+    """A cell without counts, one cell per donor and context, numbers as contexts, fewer genes than the model knows."""
+    cells = tiny_screen[0].screening
+    blank = cells.copy()
+    blank.X = blank.X.toarray() * (np.arange(8) > 0)[:, None]
+    numbers = cells.copy()
+    numbers.obs["ifn"] = [{"low": 1, "none": 0}[value] for value in numbers.obs["ifn"]]
+    for changed, contexts in ((blank, ("low", "none")), (cells[[0, 1, 4, 5]].copy(), ("low", "none")),
+                              (numbers, ("1", "0")), (cells[:, :200].copy(), ("low", "none"))):  # fmt: skip
+        table = quick(tiny_screen, cells=changed, contexts=contexts)
+        assert len(table) == 10
+        assert table[["effect_first", "effect_second"]].notna().all(axis=None)
 
 
 def test_truth_adds_the_planted_class_and_says_simulated(tiny_screen, tmp_path):
@@ -347,6 +363,12 @@ def test_cells_that_do_not_fit(tiny_screen, tmp_path):
         quick(tiny_screen, tmp_path, contexts=("high", "none"))
     with pytest.raises(DataError, match=r"no column 'patient'.*Pass unit_key="):
         quick(tiny_screen, tmp_path, unit_key="patient")
+    with pytest.raises(DataError, match="no cell has ifn == 'low'; found no cells"):
+        quick(tiny_screen, tmp_path, cells=cells[:0].copy())
+    gaps = cells.copy()
+    gaps.obs["donor"] = [None, np.nan, *gaps.obs["donor"][2:]]
+    with pytest.raises(DataError, match=r"2 of 8 cells have no value in 'donor' \(unit_key\)"):
+        quick(tiny_screen, tmp_path, cells=gaps)
     other = cells.copy()
     other.obs["arm"] = other.obs["ifn"]
     del other.obs["ifn"]

@@ -59,7 +59,9 @@ def values_after(rule, sentence, up, down):
 @given(st.lists(some_genes, min_size=1, max_size=3), sizes, sizes, curves, st.data())
 def test_apply_equals_a_plain_reference(lists, up_sizes, down_sizes, curve, data):
     sentences = CellSentences.from_lists(lists, VOCABULARY)
-    rule = rule_of([round(s, 3) for s in up_sizes], [round(s, 3) for s in down_sizes], tuple(round(x, 3) for x in curve))
+    rule = rule_of(
+        [round(s, 3) for s in up_sizes], [round(s, 3) for s in down_sizes], tuple(round(x, 3) for x in curve)
+    )
     rows = data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=4))
     up, down = [], []
     for _ in rows:
@@ -178,9 +180,9 @@ def test_read_equals_a_plain_reference(seed, n_up, n_down, threshold):
     treated, matches = rng.integers(0, 12, (5, 2)), rng.integers(0, 12, (5, 4))
     up, down = rule.read(sp.csr_matrix(dense), treated, matches)
     for row in range(5):
-        difference = (
-            sp.csr_matrix(dense)[treated[row]].toarray().mean(0) - sp.csr_matrix(dense)[matches[row]].toarray().mean(0)
-        )
+        difference = sp.csr_matrix(dense)[treated[row]].toarray().mean(0) - sp.csr_matrix(dense)[
+            matches[row]
+        ].toarray().mean(0)
         z = np.round(difference / rule.scale, 9)
         for sign, found, n in ((1, up[row], n_up), (-1, down[row], n_down)):
             value = sign * z

@@ -19,7 +19,9 @@ DRUG = Perturbation("CX-4945", targets=("C", "CSNK2A1"), mechanism="inhibitor", 
 
 def plain(parts):
     """Return parts with genes as tuples, marks in angle brackets."""
-    return [tuple(p.ids.tolist()) if isinstance(p, Genes) else f"<{p.name}>" if isinstance(p, Mark) else p for p in parts]
+    return [
+        tuple(p.ids.tolist()) if isinstance(p, Genes) else f"<{p.name}>" if isinstance(p, Mark) else p for p in parts
+    ]
 
 
 @pytest.fixture
@@ -82,7 +84,9 @@ def test_sentence_examples_weigh_genes_that_moved(sentences):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.permutations(range(12)), st.permutations(range(12)), st.integers(0, 12), st.integers(0, 12), st.integers(0, 4))
+@given(
+    st.permutations(range(12)), st.permutations(range(12)), st.integers(0, 12), st.integers(0, 12), st.integers(0, 4)
+)
 def test_moved_against_a_plain_reference(before, after, n_before, n_after, by):
     """A gene weighs more if its rank changed by more than ``moved_ranks``; one that was absent stood below the last."""
     control, perturbed = np.array(before[:n_before], np.int32), np.array(after[:n_after], np.int32)
@@ -116,6 +120,10 @@ def test_name_dropout_hides_that_share_of_names_and_is_seeded(sentences):
 @pytest.mark.parametrize("target", ["delta", "sentence"])
 def test_an_answer_to_the_other_form_is_a_parse_error(target):
     delta, sentence = PerturbationResponse(), PerturbationResponse(target="sentence")
-    answer = sentence.sentence_answer(np.array([1])) if target == "delta" else delta.delta_answer(np.array([1]), np.array([2]))
+    answer = (
+        sentence.sentence_answer(np.array([1]))
+        if target == "delta"
+        else delta.delta_answer(np.array([1]), np.array([2]))
+    )
     with pytest.raises(ParseError):
         (delta if target == "delta" else sentence).parse(answer)
