@@ -26,14 +26,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         clone = Path(place) / "c2s"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("C2S_", "PYTEST", "VIRTUAL_ENV"))}
-        environment |= {"PIP_CACHE_DIR": str(Path(place) / "pip"), "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(Path(place) / "cache")}
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("C2S_", "PYTEST", "VIRTUAL_ENV"))
+        }
+        environment |= {
+            "PIP_CACHE_DIR": str(Path(place) / "pip"),
+            "HF_HUB_OFFLINE": "1",
+            "XDG_CACHE_HOME": str(Path(place) / "cache"),
+        }
         demo = timed(["make", "demo"], clone, environment)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         record = read_json(clone / "runs" / "demo" / "demo.json")
         tests = [timed(["make", "test"], clone, environment) for _ in range(2)]
-        imports = [timed([str(clone / ".venv" / "bin" / "python"), "-c", "import c2s"], clone, environment) for _ in range(IMPORTS)]
-        bare = [timed([str(clone / ".venv" / "bin" / "python"), "-c", "pass"], clone, environment) for _ in range(IMPORTS)]
+        imports = [
+            timed([str(clone / ".venv" / "bin" / "python"), "-c", "import c2s"], clone, environment)
+            for _ in range(IMPORTS)
+        ]
+        bare = [
+            timed([str(clone / ".venv" / "bin" / "python"), "-c", "pass"], clone, environment) for _ in range(IMPORTS)
+        ]
     light = statistics.median(imports) - statistics.median(bare)
     inside = sum(record["seconds"].values())
     figures = [
@@ -64,7 +75,9 @@ def timed(command: list[str], folder: Path, environment: dict[str, str]) -> floa
 def at_most(name: str, value: float, limit: float) -> Figure:
     """Return a figure whose bar is an upper limit."""
     met = value <= limit
-    return Figure(name, value, bar=f"<= {limit:g}", met=met, reason=None if met else "slower than asked for on this machine")
+    return Figure(
+        name, value, bar=f"<= {limit:g}", met=met, reason=None if met else "slower than asked for on this machine"
+    )
 
 
 if __name__ == "__main__":

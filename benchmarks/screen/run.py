@@ -75,7 +75,9 @@ def planted(seed: int, folder: Path) -> dict[str, Any]:
     table = screen_simulated(model, simulated, folder / "screen", progress=False)
     record = table.attrs["record"]
     drugs = table[table["role"] == "drug"]
-    means = drugs[drugs["support"] != "unseen"].groupby("planted_class")[["effect_first", "effect_second", "split"]].mean()
+    means = (
+        drugs[drugs["support"] != "unseen"].groupby("planted_class")[["effect_first", "effect_second", "split"]].mean()
+    )
     out = {
         "seed": seed, **record["demo"], "gates": {gate["name"]: gate["passed"] for gate in record["gates"]},
         "baselines": record["gates"][-1]["values"], "train_seconds": seconds, "screen_seconds": time.perf_counter() - started,
@@ -103,7 +105,10 @@ def inert(seed: int, folder: Path, libraries: int) -> dict[str, Any]:
     model, _ = trained(simulated, folder)
     any_hit, smallest = [], []
     for batch in range(-(-libraries // TOGETHER)):
-        many = [inert_library(simulated, number) for number in range(batch * TOGETHER, min((batch + 1) * TOGETHER, libraries))]
+        many = [
+            inert_library(simulated, number)
+            for number in range(batch * TOGETHER, min((batch + 1) * TOGETHER, libraries))
+        ]
         controls = [row for row in simulated.library if row.role != "drug"]
         config = ScreenConfig(**SCREENING, n_reference=0, seed=1000 * (seed + 1) + batch)
         plan = make_plan(model, simulated.screening, [*controls, *(row for rows in many for row in rows)], config)
@@ -111,7 +116,9 @@ def inert(seed: int, folder: Path, libraries: int) -> dict[str, Any]:
         effects, _ = gather(plan, folder / f"inert{batch}")
         positive = [row.name for row in controls if row.role == "positive_control"]
         for rows in many:
-            table = call_hits(only(effects, {row.name for row in (*controls, *rows)}), positive_controls=positive, seed=config.seed)
+            table = call_hits(
+                only(effects, {row.name for row in (*controls, *rows)}), positive_controls=positive, seed=config.seed
+            )
             drugs = table[table["role"] == "drug"]
             any_hit.append(bool(drugs["hit"].any()))
             smallest.append(float(drugs["q_value"].min()))
@@ -131,7 +138,10 @@ def inert_library(simulated: SimulatedScreen, number: int) -> list[Perturbation]
     targets = [str(rng.choice(novel if i < UNSEEN else silent)) for i in range(DRUGS)]
     taken = {row.name for row in (*simulated.library, *simulated.training_library)}
     names = [f"{name}{number}" for name in made_up_names(DRUGS, rng, taken=taken)]
-    return [Perturbation(name, targets=(target,), mechanism=mechanism_of(target)) for name, target in zip(names, targets, strict=True)]
+    return [
+        Perturbation(name, targets=(target,), mechanism=mechanism_of(target))
+        for name, target in zip(names, targets, strict=True)
+    ]
 
 
 def only(effects: ScreenEffects, names: set[str]) -> ScreenEffects:
@@ -153,7 +163,10 @@ def figures(results: list[dict[str, Any]], nulls: list[dict[str, Any]]) -> list[
     model = areas["model"]
     enough = int((model >= 0.90).sum())
     need = 4 if n == 5 else n
-    hits = {key: np.array([np.nan if result[key] is None else result[key] for result in results], dtype=float) for key in ("precision", "recall")}
+    hits = {
+        key: np.array([np.nan if result[key] is None else result[key] for result in results], dtype=float)
+        for key in ("precision", "recall")
+    }
     artefacts = sum(result["hits_by_class"].get(kind, 0) for result in results for kind in ("floor", "ceiling"))
     median = float(np.median(model))
     out = [
@@ -190,7 +203,10 @@ def figures(results: list[dict[str, Any]], nulls: list[dict[str, Any]]) -> list[
     seconds = [result["screen_seconds"] for result in results]
     out.append(Figure("screen seconds, median over seeds", float(np.median(seconds)), min(seconds), max(seconds), n, seeds, "<= 60",
                       float(np.median(seconds)) <= 60, "see machine and load" if np.median(seconds) > 60 else None))  # fmt: skip
-    rmse = {name: [r["baselines"]["scores"][name]["rmse"] for r in results if r["baselines"].get("scores")] for name in ("model", "ridge", "knn", "mean")}
+    rmse = {
+        name: [r["baselines"]["scores"][name]["rmse"] for r in results if r["baselines"].get("scores")]
+        for name in ("model", "ridge", "knn", "mean")
+    }
     out += [
         Figure(f"RMSE of the programme's change on held-out training drugs (log1p CP10k), {name}, median over seeds", float(np.median(values)), min(values), max(values), len(values), seeds)
         for name, values in rmse.items() if values

@@ -20,7 +20,14 @@ from c2s.demo.simulated import screen_simulated, train_simulated
 FOLDER = Path(__file__).parent
 RUNS = ROOT / "runs" / "bench" / "sentence_target"
 SIMULATION: dict[str, Any] = {"n_genes": 300}
-TRAINING: dict[str, Any] = {"target": "sentence", "n_genes": 24, "n_answer": 200, "batch_size": 16, "steps": 1000, "learning_rate": 3e-3}
+TRAINING: dict[str, Any] = {
+    "target": "sentence",
+    "n_genes": 24,
+    "n_answer": 200,
+    "batch_size": 16,
+    "steps": 1000,
+    "learning_rate": 3e-3,
+}
 SCREENING: dict[str, Any] = {"n_decoys": 32, "cells_per_unit": 3}
 BAR = 0.90
 
@@ -64,9 +71,17 @@ def one(seed: int, weight: float) -> dict[str, Any]:
     run = folder / "run"
     model = train_simulated(simulated, run, overwrite=run.exists(), progress=False, moved_weight=weight, **TRAINING)
     table = screen_simulated(model, simulated, None, progress=False, **SCREENING)
-    means = table[table["support"] != "unseen"].groupby("planted_class")[["effect_first", "effect_second", "split"]].mean()
+    means = (
+        table[table["support"] != "unseen"].groupby("planted_class")[["effect_first", "effect_second", "split"]].mean()
+    )
     gates = {gate["name"]: gate["passed"] for gate in table.attrs["record"]["gates"]}
-    out = {"seed": seed, "weight": weight, **table.attrs["record"]["demo"], "gates": gates, "mean_effects": means.round(4).to_dict(orient="index")}
+    out = {
+        "seed": seed,
+        "weight": weight,
+        **table.attrs["record"]["demo"],
+        "gates": gates,
+        "mean_effects": means.round(4).to_dict(orient="index"),
+    }
     write_json(cache, out)
     return out
 

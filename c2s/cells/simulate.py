@@ -41,7 +41,7 @@ class SimulatedScreen:
     training_library : list of Perturbation
         Vehicle and training drugs.
     library : list of Perturbation
-        Vehicle, three positive controls seen in training and the held-out drugs.
+        Vehicle, four positive controls seen in training and the held-out drugs.
     truth : DataFrame
         Per drug: ``planted_class``, ``potency``, ``target_seen``, ``held_out``.
     programme : tuple of str
@@ -148,12 +148,14 @@ def simulate_screen(
     screen_design = _screening_design(training_donors, screening_donors, screening_cells)
     screening = _counts(screen_design, genes, log_mean, donors, effects, rng)
     del screening.obs["drug"]
-    active = [drug for drug in training_library if truth.loc[drug.name, "planted_class"] == "activator"]
-    positive = [drug.with_role("positive_control") for drug in active[:1]]
-    for planted in ("floor", "ceiling"):
-        positive += [
-            d.with_role("positive_control") for d in training_library if truth.loc[d.name, "planted_class"] == planted
-        ][:1]
+    chosen = {"activator": 2, "floor": 1, "ceiling": 1}  # training drugs that show what each context can show
+    positive = [
+        drug.with_role("positive_control")
+        for planted, n in chosen.items()
+        for drug in [d for d in training_library if truth.loc[d.name, "planted_class"] == planted][:n]
+    ]
+    named = {drug.name for drug in positive}
+    training_library = [d.with_role("positive_control") if d.name in named else d for d in training_library]
     return SimulatedScreen(
         training=training,
         screening=screening,

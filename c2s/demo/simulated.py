@@ -20,7 +20,7 @@ from c2s.training.run import train
 # what the demo and its benchmark train and screen with; --quick only shows that everything runs
 TRAINING: dict[str, Any] = {
     "perturbation_key": "drug", "control": "DMSO", "context_keys": ("ifn",), "match_by": ("cell_type",),
-    "n_treated": 16, "n_controls": 32, "delta_threshold": 2.25, "n_genes": 20, "batch_size": 32, "learning_rate": 3e-3, "steps": 1200, "name_dropout": 0.5,
+    "n_treated": 16, "n_controls": 32, "delta_threshold": 2.25, "n_genes": 20, "batch_size": 32, "learning_rate": 3e-3, "steps": 1400, "name_dropout": 0.5, "validation_share": 0.05,
 }  # fmt: skip
 SCREENING: dict[str, Any] = {
     "context_key": "ifn", "contexts": ("low", "none"), "unit_key": "donor", "cells_per_unit": 8, "n_samples": 1,

@@ -177,17 +177,22 @@ def prepare(
         raise DataError(msg)
     known[config.control] = known.get(config.control, Perturbation(config.control)).with_role("vehicle")
     used = {name: known[name] for name in present}
-    is_validation = _split(sentences.obs, names, config)
+    is_validation = _split(sentences.obs, names, used, config)
     trained = set(names[~is_validation])
     held_out = tuple(name for name in present if name not in trained and name != config.control)
     return PerturbationData(sentences, expression, names, used, is_validation, held_out, config)
 
 
-def _split(obs: pd.DataFrame, names: np.ndarray, config: TrainConfig) -> np.ndarray:
-    """Return the validation mask; whole groups of ``split_by`` go together, and controls stay where drugs are split."""
+def _split(obs: pd.DataFrame, names: np.ndarray, library: dict[str, Perturbation], config: TrainConfig) -> np.ndarray:
+    """Return the validation mask; whole groups of ``split_by`` go together.
+
+    Where perturbations are split, vehicle and named positive and negative controls stay in training: a screen rests on
+    them.
+    """
     key = config.split_by or config.perturbation_key
     groups = complete_column(obs, key, "split_by")
-    choices = np.array(sorted({g for g in groups if not (key == config.perturbation_key and g == config.control)}))
+    staying = {row.name for row in library.values() if row.role != "drug"} if key == config.perturbation_key else set()
+    choices = np.array(sorted(set(groups) - staying))
     n = int(round(config.validation_share * len(choices)))
     if config.validation_share > 0 and (len(choices) < 3 or n == 0):
         logger.warning(

@@ -14,7 +14,7 @@ from scipy import stats
 
 from c2s.engines.constraint import Constraint, Segment
 from c2s.errors import ConfigError
-from c2s.models.prefix import PrefixDecoder
+from c2s.models.prefix import PrefixDecoder, RowCache
 from c2s.models.sampling import keyed_gumbel, noise_keys, sample_answers
 from tests.models.untrained import full_log_probabilities, tiny_transformer
 
@@ -148,6 +148,22 @@ def test_every_answer_equals_one_drawn_alone_by_full_forward_passes(model, tempe
         expected = reference(
             model, prefixes[cell] + suffixes[cell][drug], constraint, int(keys[cell, sample]), temperature
         )
+        assert found[cell, drug, sample].tolist() == expected
+
+
+def test_rows_that_are_done_are_dropped_and_the_others_go_on_as_they_were(model, monkeypatch):
+    """Few genes, so that many answers stop early, at different places in the two cells."""
+    sizes = []
+    select = RowCache.select
+    monkeypatch.setattr(RowCache, "select", lambda self, rows: (sizes.append(len(rows)), select(self, rows)))
+    prefixes, suffixes = [[3, 9], [4, 4, 18]], [[[5], [6, 7], [8]], [[19], [5, 5], [3]]]
+    constraint, keys = constraint_of((4, END), (2, DOWN), items=ITEMS[:5]), noise_keys(1, ["a", "b"], 4)
+    found = drawn(model, prefixes, suffixes, constraint, keys, temperature=2.0)
+    assert len(sizes) >= 3
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(size % 2 == 0 for size in sizes)
+    for cell, drug, sample in itertools.product(range(2), range(3), range(4)):
+        expected = reference(model, prefixes[cell] + suffixes[cell][drug], constraint, int(keys[cell, sample]), 2.0)
         assert found[cell, drug, sample].tolist() == expected
 
 

@@ -65,7 +65,7 @@ def test_split_by_another_column_keeps_its_groups_whole(cells, simulated, by):
     assert data.held_out == ()
 
 
-@pytest.mark.parametrize("match_by", [("donor",), ("cell_type", "donor")])
+@pytest.mark.parametrize("match_by", [(), ("donor",), ("cell_type", "donor")])
 def test_donors_held_out_are_matched_to_their_own_controls(cells, simulated, match_by):
     donors = [f"{donor}{i % 2}" for i, donor in enumerate(cells[0].obs["donor"])]
     changed = with_obs(cells, donor=donors)
@@ -79,6 +79,7 @@ def test_donors_held_out_are_matched_to_their_own_controls(cells, simulated, mat
         matches = data.match(treated, rng())
         assert (data.names[matches] == "DMSO").all()
         assert (data.is_validation[matches] == validation).all()
+        assert (data.is_validation[data.pool(treated, rng())] == validation).all()
         for key in ("ifn", *match_by):
             values = obs[key].to_numpy()
             assert (values[matches] == values[treated][:, None]).all()

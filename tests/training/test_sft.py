@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Traini
 from c2s.training.config import TrainConfig
 from c2s.training.examples import Collator, RenderedExamples
 from c2s.training.sft import AnswerTrainer, answer_loss, fit
+from c2s.training.sft import _last_checkpoint as last_checkpoint
 
 PAD, N_TOKENS = 0, 40
 
@@ -213,6 +214,15 @@ def test_a_checkpoint_cut_short_is_passed_over(tmp_path, monkeypatch):
     again = tiny_llama(seed=5)
     fit(again, examples, None, settings(), tmp_path / "b", pad=PAD, resume=True, progress=False)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_the_newest_of_several_checkpoints_counts(tmp_path):
+    """A run killed between writing a checkpoint and deleting the one before leaves two; 9 comes before 10."""
+    for step in (10, 9, 8):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(f'{{"global_step": {step}}}')
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert last_checkpoint(tmp_path / "none") is None
 
 
 def test_resuming_before_the_first_checkpoint_starts_anew_and_says_so(tmp_path, caplog):
