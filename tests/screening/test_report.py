@@ -144,7 +144,8 @@ def test_refused_rows_have_their_own_symbol_and_their_reason(shown, table):
     symbols = [trace["marker"]["symbol"] for trace in shown.json["figure-scatter"]["data"]]
     drawn = sum(np.ravel(symbol).tolist().count("square-x-open") for symbol in symbols)
     assert drawn == len(refused) + 1  # one more in the legend
-    assert "Refused. Ceiling: in neutral B2M" in shown.text
+    assert "Refused. Ceiling: " in shown.text
+    assert "there B2M already rank" in shown.text
 
 
 def test_band_is_drawn_at_delta(shown, record):
@@ -155,11 +156,11 @@ def test_band_is_drawn_at_delta(shown, record):
     assert all(shape["y1"] != delta for shape in without["figures"]["scatter"]["layout"]["shapes"])
 
 
-def test_gates_say_their_state_in_words_and_failures_lead_the_hits(shown):
+def test_gates_say_their_state_in_words_and_failures_lead_the_hits(shown, table):
     assert shown.text.count("Pass Does") == 2
     assert "Fail Does the model read the context?" in shown.text
     assert "Not testable Do named controls" in shown.text
-    hits = shown.text.index("10 hits")
+    hits = shown.text.index(f"{int(table['hit'].sum())} hits")
     assert (
         "1 gate failed (Does the model read the context?). Read the hits with this in mind."
         in shown.text[hits : hits + 400]
