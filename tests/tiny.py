@@ -51,6 +51,11 @@ def simulated() -> SimulatedScreen:
     )  # fmt: skip
 
 
+def n_screened() -> int:
+    """Return how many rows of the library are screened: all but the vehicle."""
+    return len(simulated().library) - 1
+
+
 @functools.cache
 def run_folder() -> Path:
     """Return the run folder of a model trained for a few steps on :func:`simulated`."""

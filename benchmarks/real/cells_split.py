@@ -39,7 +39,7 @@ CLASSIFIER: dict[str, Any] = {
 }  # fmt: skip
 STEPS = 400
 MIN_SHARE = 0.05  # of the training half that expresses a gene; rarer ones fill a delta with noise and are left out
-CELLS_PER_CONTEXT = 48
+CELLS_PER_CONTEXT = 32
 # programme -> decoys; the parts of MHC_CLASS_I are screened again by themselves
 PROGRAMMES = {HALLMARK: 20, "MHC_CLASS_I": 20, "MHC_CLASS_I_SURFACE": 0, "MHC_CLASS_I_LOADING": 0}
 

@@ -139,8 +139,11 @@ def test_libraries_and_truth_agree(screen):
     assert [d.name for d in training] == [VEHICLE.name, *screen.truth.query("not held_out")["perturbation"]]
     assert training[0] == held_out[0] == VEHICLE
     controls = [d for d in held_out if d.role == "positive_control"]
-    assert screen.truth.loc[[d.name for d in controls], "planted_class"].tolist() == ["activator", "floor", "ceiling"]
-    assert {d.name for d in controls} <= {d.name for d in training}
+    classes = screen.truth.loc[[d.name for d in controls], "planted_class"].tolist()
+    assert classes == ["activator", "activator", "floor", "ceiling"]
+    assert len({d.targets for d in controls}) == 4
+    assert [d for d in training if d.role == "positive_control"] == [d for d in training if d in controls]
+    assert set(controls) <= set(training)
     assert [d.name for d in held_out if d.role == "drug"] == screen.truth.query("held_out")["perturbation"].tolist()
     names = [d.name for d in held_out]
     assert len(set(names)) == len(names)
@@ -148,6 +151,8 @@ def test_libraries_and_truth_agree(screen):
         assert drug.targets == (screen.truth.loc[drug.name, "target"],)
         assert drug.targets[0] in screen.training.var_names
     assert screen.library_frame()["name"].tolist() == names
+    by_target = {(d.targets, d.mechanism) for d in (*training, *held_out)}
+    assert len(by_target) == len({targets for targets, _ in by_target})  # one mechanism a target
 
 
 @pytest.mark.parametrize("sizes", [{}, SMALL, {**SMALL, "training_drugs": 7, "held_out_per_class": 6}])
