@@ -40,6 +40,13 @@ def main() -> None:
     """Run what is missing and write the card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    parser.add_argument(
+        "--inert-seeds",
+        type=int,
+        nargs="*",
+        default=None,
+        help="seeds whose inert libraries are run [default: --seeds]",
+    )
     parser.add_argument("--libraries", type=int, default=LIBRARIES)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -49,7 +56,7 @@ def main() -> None:
     results, nulls = [], []
     for seed in arguments.seeds:
         results.append(planted(seed, RUNS / recipe / f"seed{seed}"))
-    for seed in arguments.seeds:
+    for seed in arguments.seeds if arguments.inert_seeds is None else arguments.inert_seeds:
         nulls.append(inert(seed, RUNS / recipe / f"seed{seed}", arguments.libraries))
     write_card(
         FOLDER,
@@ -191,12 +198,17 @@ def figures(results: list[dict[str, Any]], nulls: list[dict[str, Any]]) -> list[
                None if artefacts == 0 else "see hits_by_class of the seeds")
     )  # fmt: skip
     with_hit, libraries = sum(null["with_hit"] for null in nulls), sum(null["libraries"] for null in nulls)
-    share = proportion_interval(with_hit, libraries)
-    met = share.value <= 0.15
-    out.append(
-        Figure("share of all-inert libraries with any hit at q < 0.1", float(share.value), float(share.low), float(share.high), libraries,
-               [null["seed"] for null in nulls], "<= 0.15", bool(met), None if met else f"{with_hit} of {libraries}")
-    )  # fmt: skip
+    if libraries:
+        share = proportion_interval(with_hit, libraries)
+        enough_libraries = libraries >= LIBRARIES * len(SEEDS)
+        met = bool(share.value <= 0.15) and enough_libraries
+        reason = f"{with_hit} of {libraries} libraries have a hit" + (
+            "" if enough_libraries else f"; {LIBRARIES * len(SEEDS)} were asked for, the rest is still to be run"
+        )
+        out.append(
+            Figure("share of all-inert libraries with any hit at q < 0.1", float(share.value), float(share.low), float(share.high), libraries,
+                   [null["seed"] for null in nulls], "<= 0.15 over 100 libraries", met, None if met else reason)
+        )  # fmt: skip
     seconds = [result["train_seconds"] for result in results]
     out.append(Figure("training seconds, median over seeds", float(np.median(seconds)), min(seconds), max(seconds), n, seeds, "<= 180",
                       float(np.median(seconds)) <= 180, "see machine and load" if np.median(seconds) > 180 else None))  # fmt: skip

@@ -36,7 +36,7 @@ def demo(
     folder = prepare_folder(out, overwrite=overwrite)
     write_json(folder / "demo.json", {"seed": seed, "quick": quick})
     typer.echo(
-        "1/2  simulated screen: 60 training drugs, held-out drugs of seven planted classes, two interferon contexts"
+        "1/2  simulated screen: training drugs, held-out drugs of seven planted classes, two interferon contexts"
     )
     table, seconds = run_simulated(folder, seed=seed, quick=quick)
     print_result(table, folder / "screen")
@@ -45,7 +45,11 @@ def demo(
     typer.echo(
         "planted conditional amplifiers among held-out drugs with seen targets, ROC area of the split: "
         f"model {auc['model']:.2f}, ridge {auc['ridge']:.2f}, nearest neighbours {auc['knn']:.2f}; "
-        f"{record['hits']} hits, precision {record['precision']:.2f}, recall {record['recall']:.2f}"
+        + (
+            f"{record['hits']} hits, precision {record['precision']:.2f}, recall {record['recall']:.2f}"
+            if record["hits"]
+            else "no hit"
+        )
     )
     typer.echo(
         "2/2  real cells: 700 blood cells (Zheng 2017, as scanpy ships them), types by likelihood over the label set"

@@ -127,6 +127,7 @@ def screen(
 
     announce = logging.getLogger("c2s.screening.screen")  # says what the screen will cost before it starts
     announce.setLevel(logging.INFO)
+    announce.propagate = False
     announce.addHandler(logging.StreamHandler())
     table = run(
         load_model(model),
@@ -183,8 +184,11 @@ def print_result(table: pd.DataFrame, out: Path) -> None:
     for column in ("perturbation", "targets", f"effect in {first}", f"effect in {second}", "split", "q", "verdict"):
         shown.add_column(column, justify="left" if column in ("perturbation", "targets", "verdict") else "right")
     for row in table.head(12).itertuples():
-        verdict = "hit" if row.hit else f"refused: {row.refused_because}" if row.refused_because else ""
+        verdict = (
+            "hit" if row.hit else f"refused: {row.refused_because.partition(':')[0]}" if row.refused_because else ""
+        )
+        q = "–" if row.q_value != row.q_value else f"{row.q_value:.3f}"  # controls are not tested
         effects = (f"{value:+.3f}" for value in (row.effect_first, row.effect_second, row.split))
-        shown.add_row(str(row.perturbation), str(row.targets), *effects, f"{row.q_value:.3f}", verdict[:60])
+        shown.add_row(str(row.perturbation), str(row.targets), *effects, q, verdict)
     console.print(shown)
     console.print(f"report: {out / 'screen.html'}   table: {out / 'screen.csv'}", soft_wrap=True)

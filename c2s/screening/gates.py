@@ -175,7 +175,7 @@ def beats_baselines(scores: dict[str, dict[str, float]] | None) -> Gate:
     if scores is None:
         return Gate(
             "baselines", question,
-            "Cannot be tested: training held no perturbation with an observed response out (validation_share, split_by).", None,
+            "Cannot be tested: training held out fewer than 4 pairs of perturbation and context (validation_share, split_by).", None,
         )  # fmt: skip
     model = scores["model"]["rmse"]
     best = min((name for name in scores if name != "model"), key=lambda name: scores[name]["rmse"])

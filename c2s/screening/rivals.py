@@ -109,7 +109,7 @@ class Rivals:
         return {
             name: {
                 "rmse": float(np.sqrt(np.square(values - observed).mean())),
-                "spearman": float(pd.Series(values).corr(pd.Series(observed), method="spearman")),
+                "spearman": float(pd.Series(values).rank().corr(pd.Series(observed).rank())),
                 "n": len(pairs),
             }
             for name, values in predicted.items()

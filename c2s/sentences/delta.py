@@ -224,10 +224,11 @@ def _apply(
         n_new = 0
         gene = np.empty(n + up_offsets[i + 1] - up_offsets[i], np.int32)
         value = np.empty(len(gene), np.float64)
+        fallen = np.zeros(len(gene), np.bool_)
         level = a + c * np.log(max(n, 1))
         for r in range(n):
             gene[r] = ids[start + r]
-            value[r] = max(level + b * np.log(r + 1.0), 0.0) + 1e-9 * (n - r)
+            value[r] = max(level + b * np.log(r + 1.0), 0.0)
         for j in range(up_offsets[i], up_offsets[i + 1]):
             g = up_ids[j]
             size = up[min(j - up_offsets[i], len(up) - 1)]
@@ -242,11 +243,12 @@ def _apply(
             g = down_ids[j]
             if place[g] >= 0:
                 value[place[g]] -= down[min(j - down_offsets[i], len(down) - 1)]
+                fallen[place[g]] = True
         total = n + n_new
-        order = np.argsort(-value[:total], kind="mergesort")
+        order = np.argsort(-value[:total], kind="mergesort")  # stable: equal genes keep their order
         kept = 0
         for j in range(total):
-            if value[order[j]] > 0.0:
+            if value[order[j]] > 0.0 or not fallen[order[j]]:
                 out[room[i] + kept] = gene[order[j]]
                 kept += 1
         lengths[i] = kept

@@ -27,10 +27,11 @@ CONFIG = ScreenConfig(**tiny.SCREENING)
 
 
 def quick(tiny_screen, out=None, *, cells=None, library=None, model=None, report=False, **changes):
-    """Run the tiny screen; the report, which takes longest and has its own tests, only where asked for."""
+    """Run the tiny screen; pathways and report, which take longest and have their own tests, only where asked for."""
     simulated, trained = tiny_screen
     options = {key: changes.pop(key) for key in ("shard", "overwrite", "truth") if key in changes}
-    with contextlib.nullcontext() if report else mock.patch.object(module, "write_report"):
+    skipped = {} if report else {"write_report": mock.DEFAULT, "_pathways": mock.DEFAULT}
+    with mock.patch.multiple(module, **skipped) if skipped else contextlib.nullcontext():
         return screen(
             model or trained, simulated.screening if cells is None else cells, library or simulated.library, out,
             config=CONFIG.with_(**changes), progress=False, **options,
@@ -162,6 +163,7 @@ def test_shards_merge_to_the_identical_table(tiny_screen, whole, tmp_path, monke
         assert quick(tiny_screen, tmp_path / "s", shard=(i, 3)).empty
     assert not (tmp_path / "s" / "screen.csv").exists()
     monkeypatch.setattr(module, "write_report", lambda *a, **k: None)
+    monkeypatch.setattr(module, "_pathways", lambda *a, **k: {})
     merged = merge(model, simulated.screening, simulated.library, tmp_path / "s", config=CONFIG)
     pd.testing.assert_frame_equal(merged, table)
     assert (tmp_path / "s" / "screen.csv").read_bytes() == (folder / "screen.csv").read_bytes()
@@ -178,6 +180,7 @@ def test_shards_of_other_machines_are_copied_together(tiny_screen, whole, tmp_pa
         for path in (tmp_path / f"machine{i}" / "parts").glob("block-*"):
             os.link(path, tmp_path / "machine0" / "parts" / path.name)
     monkeypatch.setattr(module, "write_report", lambda *a, **k: None)
+    monkeypatch.setattr(module, "_pathways", lambda *a, **k: {})
     merge(model, simulated.screening, simulated.library, tmp_path / "machine0", config=CONFIG)
     assert (tmp_path / "machine0" / "screen.csv").read_bytes() == (folder / "screen.csv").read_bytes()
     with pytest.raises(ArtefactError, match="holds no screen; run its shards first"):
@@ -307,7 +310,7 @@ def test_awkward_cells_still_give_a_table(tiny_screen):
     numbers.obs["ifn"] = [{"low": 1, "none": 0}[value] for value in numbers.obs["ifn"]]
     for changed, contexts in ((blank, ("low", "none")), (cells[[0, 1, 4, 5]].copy(), ("low", "none")),
                               (numbers, ("1", "0")), (cells[:, :200].copy(), ("low", "none"))):  # fmt: skip
-        table = quick(tiny_screen, cells=changed, contexts=contexts)
+        table = quick(tiny_screen, cells=changed, contexts=contexts, n_decoys=0, n_reference=0)
         assert len(table) == tiny.n_screened()
         assert table[["effect_first", "effect_second"]].notna().all(axis=None)
 

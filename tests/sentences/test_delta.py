@@ -44,7 +44,7 @@ def values_after(rule, sentence, up, down):
     """Return what each gene that stays is worth after the change, as the module's docstring defines it."""
     a, b, c = rule.curve
     n = max(len(sentence), 1)
-    value = {g: max(0.0, a + b * math.log(rank) + c * math.log(n)) for rank, g in enumerate(sentence, start=1)}
+    value = {g: max(0.0, a + c * math.log(n) + b * math.log(rank)) for rank, g in enumerate(sentence, start=1)}
     for place, g in enumerate(up):
         value[g] = value.get(g, 0.0) + rule.up[min(place, len(rule.up) - 1)]
     for place, g in enumerate(down):
@@ -107,6 +107,15 @@ def test_rising_and_falling_by_hand():
     assert applied(rule, sentences, [0], [[]], [[9, 4]]) == [[4, 5, 6, 7]]  # 9 is not there; 4 falls to 2.7
     assert applied(rule, sentences, [0], [[]], [[9, 5]]) == [[4, 6, 5, 7]]  # 5 falls to 2.21, under 6
     assert applied(rule, sentences, [1], [[3, 2]], [[1]]) == [[3, 2]]  # an empty control
+
+
+def test_a_gene_that_falls_to_exactly_nothing_leaves_and_one_that_never_moved_stays():
+    sentences = CellSentences.from_lists([[4, 5]], VOCABULARY)
+    rule = rule_of(up=[1.0], down=[1.0], curve=(1.0, -5.0, 0.0))  # worth 1 and 0
+    assert applied(rule, sentences, [0], [[]], [[4]]) == [[5]]
+    assert applied(rule, sentences, [0], [[]], [[5]]) == [[4]]
+    assert applied(rule, sentences, [0], [[9]], [[]]) == [[4, 9, 5]]
+    assert applied(rule, sentences, [0], [[9]], [[9]]) == [[4, 5]]
 
 
 def test_the_last_size_serves_every_further_place():
