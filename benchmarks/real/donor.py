@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,12 @@ def run(files: KangFiles, out: Path, *, seed: int, reduced: bool) -> tuple[list[
             f"(a) donor {HELD_OUT}, {context}: Pearson's r over {r['genes']:,} genes of observed with predicted change"
         )
         figures += [
-            Figure(name, r["model"], seeds=[seed]),
+            Figure(
+                name,
+                None if math.isnan(r["model"]) else r["model"],
+                seeds=[seed],
+                reason="the model predicts the same change for every gene" if math.isnan(r["model"]) else None,
+            ),
             Figure(f"{name}, baseline: donor {TRAINED}'s change", r["training"]),
         ]
     notes = [

@@ -185,7 +185,8 @@ def gene_changes(
     """Return, per context, Pearson's r over genes of the observed mean change with the model's and the training cells'.
 
     Changes are differences of mean log1p CP10k; the model's are decoded from its sentences. Genes that none of the
-    held-out cells express are left out.
+    held-out cells express are left out. NaN where every gene is predicted to change alike, as by a model that answers
+    interferon and vehicle with the same words.
     """
     sentences = encode(controls, vocabulary=model.vocabulary, background=model.background)
     after = model.perturb(sentences, LIBRARY, seed=seed)
@@ -198,11 +199,16 @@ def gene_changes(
         observed, expressed = _observed_change(held_out, context)
         baseline, _ = _observed_change(training, context)
         out[context] = {
-            "model": float(np.corrcoef(predicted[expressed], observed[expressed])[0, 1]),
-            "training": float(np.corrcoef(baseline[expressed], observed[expressed])[0, 1]),
+            "model": correlation(predicted[expressed], observed[expressed]),
+            "training": correlation(baseline[expressed], observed[expressed]),
             "genes": int(expressed.sum()),
         }
     return out
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Return Pearson's r of two vectors; NaN where either is constant."""
+    return float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) > 0 and np.ptp(other) > 0 else float("nan")
 
 
 def _observed_change(cells: AnnData, context: str) -> tuple[np.ndarray, np.ndarray]:

@@ -79,7 +79,8 @@ def print_figures(figures: list[Figure], notes: list[str]) -> None:
         interval = "" if figure.low is None else f" [{figure.low:+.3f}, {figure.high:+.3f}]"
         verdict = "met" if figure.met else f"NOT met: {figure.reason}"
         bar = f"   bar: {figure.bar}: {verdict}" if figure.bar else ""
-        print(f"{figure.name:110s} {figure.value:.3f}{interval}{bar}")
+        value = f"none: {figure.reason}" if figure.value is None else f"{figure.value:.3f}"
+        print(f"{figure.name:110s} {value}{interval}{bar}")
     print()
     for note in notes:
         print(note)

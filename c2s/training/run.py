@@ -158,16 +158,6 @@ def _same_examples(training: RenderedExamples, path: Path, *, resume: bool) -> N
     write_json(path, {"hash": now})
 
 
-def _joined(before: ModelSettings, now: ModelSettings) -> ModelSettings:
-    """Return the settings of a model trained further: what an earlier task needs stays, the new task's replaces it."""
-    kept: dict[str, Any] = {"tasks": {**before.tasks, **now.tasks}}
-    if not now.labels:
-        kept |= {"labels": before.labels, "label_share": before.label_share}
-    if now.perturbation is None and before.perturbation is not None:
-        kept |= {"perturbation": before.perturbation.model_dump()}
-    return now.with_(**kept)
-
-
 def _examples(
     adata: AnnData,
     sentences: CellSentences,

@@ -24,7 +24,7 @@ from benchmarks.real.kang import (
     split_at_random,
     without_cells_of,
 )
-from benchmarks.real.measures import Comparison, Estimate, mean_difference
+from benchmarks.real.measures import Comparison, Estimate, correlation, mean_difference
 from c2s.screening.programmes import load_programme
 
 
@@ -105,6 +105,13 @@ def test_the_note_says_where_the_baseline_is_nearer():
     note = size_note("(a)", [row("one", 0.1), row("two", 0.19)], "the other donor")
     assert "50% in one and 95% in two" in note
     assert "The baseline, the other donor, is nearer in one." in note
+
+
+def test_a_model_that_changes_nothing_has_no_correlation_and_says_so(capsys):
+    assert correlation(np.array([1.0, 2.0, 4.0]), np.array([-1.0, -2.0, -4.0])) == pytest.approx(-1.0)
+    assert math.isnan(correlation(np.zeros(3), np.array([1.0, 2.0, 3.0])))
+    real.print_figures([Figure("r", None, reason="the same change for every gene")], [])
+    assert "none: the same change for every gene" in capsys.readouterr().out
 
 
 def test_a_figure_that_is_not_finite_is_an_error():
