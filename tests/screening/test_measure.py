@@ -176,6 +176,8 @@ def test_the_plan_is_named_by_everything_that_decides_its_numbers(tiny_screen, p
     assert key(threads=2) == plan.key
     relabelled = simulated.screening.copy()
     relabelled.obs["ifn"] = [{"low": "none", "none": "low"}[v] for v in relabelled.obs["ifn"]]
+    moved = simulated.screening.copy()  # the same cells in the same order, one of them in the other context
+    moved.obs["ifn"] = ["low"] * 5 + ["none"] * 3
     units = simulated.screening.copy()
     units.obs["donor"] = ["a", "b"] * 4
     counts = simulated.screening.copy()
@@ -184,6 +186,7 @@ def test_the_plan_is_named_by_everything_that_decides_its_numbers(tiny_screen, p
         plan.key, key(seed=1), key(n_samples=1), key(delta=0.03), key(temperature=0.5), key(library=simulated.library[:-1]),
         key(max_rank=60), key(cells=relabelled), key(cells=units), key(cells=counts), key(cells=simulated.screening[:6].copy()),
         key(library=[*simulated.library[:-1], simulated.library[-1].with_role("negative_control")]),
+        key(unit_key=None), key(unit_key=None, cells=moved),
     ]  # fmt: skip
     assert len(set(keys)) == len(keys)
 
