@@ -8,6 +8,7 @@ it was, and the card is written from whatever seeds are complete.
 from __future__ import annotations
 
 import argparse
+import inspect
 import time
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     started = time.perf_counter()
-    recipe = hash_of({name: list(v) if isinstance(v, tuple) else v for name, v in {**TRAINING, **SCREENING}.items()})
+    sizes = {name: p.default for name, p in inspect.signature(simulate_screen).parameters.items() if name != "seed"}
+    recipe = hash_of({"simulation": sizes, "training": TRAINING, "screening": SCREENING})
     results, nulls = [], []
     for seed in arguments.seeds:
         results.append(planted(seed, RUNS / recipe / f"seed{seed}"))
@@ -61,7 +63,7 @@ def main() -> None:
     write_card(
         FOLDER,
         figures(results, nulls),
-        data={"name": "simulated screens (c2s.cells.simulate)", "training": TRAINING, "screening": SCREENING, "recipe": recipe},
+        data={"name": "simulated screens (c2s.cells.simulate)", "simulation": sizes, "training": TRAINING, "screening": SCREENING, "recipe": recipe},
         notes=[
             "Responses are simulated. A seed draws classes of targets, names, baselines, cells, the model and the screen.",
             "ROC areas: planted amplifiers against all other held-out drugs with seen targets, ranked by split. Low and high: smallest and largest seed.",
@@ -188,9 +190,10 @@ def figures(results: list[dict[str, Any]], nulls: list[dict[str, Any]]) -> list[
     ]  # fmt: skip
     for key, bar in (("precision", 0.8), ("recall", 0.7)):
         value = float(np.nanmedian(hits[key])) if np.isfinite(hits[key]).any() else float("nan")
+        with_hits = int(np.isfinite(hits[key]).sum())  # precision has no value where nothing is called
         met = bool(value >= bar)
         out.append(
-            Figure(f"{key} of the hits, median over seeds", value, float(np.nanmin(hits[key])), float(np.nanmax(hits[key])), n, seeds,
+            Figure(f"{key} of the hits, median over seeds", value, float(np.nanmin(hits[key])), float(np.nanmax(hits[key])), with_hits, seeds,
                    f">= {bar}", met, None if met else f"per seed {np.round(hits[key], 2).tolist()}")
         )  # fmt: skip
     out.append(

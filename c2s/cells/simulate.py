@@ -93,7 +93,7 @@ def simulate_screen(
     training_drugs: int = 60,
     held_out_per_class: int = 12,
     unseen_per_class: int = 2,
-    cells_per_condition: int = 32,
+    cells_per_condition: int = 96,
     training_donors: int = 6,
     screening_donors: int = 6,
     screening_cells: int = 8,

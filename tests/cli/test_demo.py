@@ -45,7 +45,7 @@ def check(out, printed: str) -> None:
     assert json.loads((out / "screen" / "screen.json").read_text())["simulated"] is True
     assert "simulated" in (out / "screen" / "screen.html").read_text().lower()
     for text in (
-        "ROC area of the split", "logistic regression on all values", "this was --quick", " hits", "seconds: ", "screen.html",
+        "ROC area of the split", "logistic regression on all values", "this was --quick", " hit", "seconds: ", "screen.html",
     ):  # fmt: skip
         assert text in printed, text
 

@@ -110,6 +110,24 @@ def test_dry_run_prints_settings_that_config_reads_back(c2s, files, tmp_path):
     assert "sets decoys, which" in c2s("screen", *where, *CONTEXTS, "--config", tmp_path / "wrong.toml").error
 
 
+def test_every_setting_reaches_the_screen(c2s, tmp_path):
+    """Settings that all differ from the defaults come out of ``--dry-run`` as they went in."""
+    default = ScreenConfig(context_key="ifn", contexts=("low", "none")).model_dump(mode="json")
+    words = {
+        "context_key": "a", "contexts": ["b", "c"], "programme": "P", "gmt": "sets.gmt", "unit_key": "d", "layer": "raw",
+        "positive_controls": ["e", "f"], "max_rank": 40, "co_treatment": True,
+    }  # fmt: skip
+    numbers = {
+        name: value + 1 if isinstance(value, int) else value * 1.25 for name, value in default.items() if name not in words
+    }  # fmt: skip
+    wanted = {**words, **numbers}
+    assert all(value != default[name] for name, value in wanted.items())
+    (tmp_path / "all.json").write_text(json.dumps(wanted))
+    ran = c2s("screen", "m", "cells.h5ad", "drugs.csv", "out", "--config", tmp_path / "all.json", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out) == wanted
+
+
 def test_defaults_are_those_of_the_python_config(c2s, files, tmp_path):
     ran = c2s("screen", tiny.run_folder(), files / "cells.h5ad", files / "drugs.csv", tmp_path, *CONTEXTS, "--dry-run")
     config = ScreenConfig(context_key="ifn", contexts=("low", "none"))

@@ -52,6 +52,24 @@ def test_dry_run_prints_every_setting_and_config_reads_them_back(c2s, files, tmp
     assert json.loads(over.out) == {**shown, "steps": 5}
 
 
+def test_every_setting_reaches_the_run(c2s, tmp_path):
+    """Settings that all differ from the defaults come out of ``--dry-run`` as they went in."""
+    words = {
+        "task": "cell_generation", "model": "runs/m", "layer": "raw", "labels_key": "a", "perturbation_key": "b",
+        "control": "c", "context_keys": ["d"], "match_by": ["e"], "target": "sentence", "split_by": "f",
+    }  # fmt: skip
+    numbers = {
+        name: value + 1 if isinstance(value, int) else value * 1.25
+        for name, value in TrainConfig().model_dump().items() if name not in words
+    }  # fmt: skip
+    wanted = {**words, **numbers}
+    assert all(value != TrainConfig().model_dump(mode="json")[name] for name, value in wanted.items())
+    (tmp_path / "all.json").write_text(json.dumps(wanted))
+    ran = c2s("train", "cells.h5ad", "run", "--config", tmp_path / "all.json", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out) == wanted
+
+
 def test_the_config_of_a_run_repeats_it(c2s, files, tmp_path):
     """What a run folder keeps is what ``--config`` reads."""
     ran = c2s(

@@ -122,6 +122,13 @@ def test_unseen_targets_are_as_common_as_the_librarys():
     assert len(set(places)) > NEAREST / 2
 
 
+def test_unseen_targets_are_never_programme_genes():
+    found = decoys([*SEEN, Perturbation("rare", targets=("GENE3",))])  # next to the programme in detection
+    unseen = {t for d in found if support_of(d, TRAINED) == "unseen" for t in d.targets}
+    assert {"GENE4", "GENE5"} <= unseen
+    assert not unseen & set(PROGRAMME.genes)
+
+
 def test_drugs_without_known_targets_have_unseen_decoys_too():
     for row in (Perturbation("newdrug"), Perturbation("newdrug", targets=("NOT_A_GENE_OF_THE_MODEL",))):
         found = decoys([*SEEN, row])
