@@ -59,7 +59,7 @@ def screen(
     ),
     programme: str = typer.Option("MHC_CLASS_I", help="A packaged programme, a text file of genes, or a set of --gmt."),
     gmt: Path = typer.Option(
-        None, help="GMT file with the programme; also the sets of the pathway display.", show_default=False
+        None, help="GMT file whose sets the programme may name and the pathway display shows.", show_default=False
     ),
     unit_key: str = typer.Option(
         None, help="Column of donors or samples. [default: none, cells are bootstrapped]", show_default=False
@@ -170,6 +170,7 @@ def merge(
 def print_result(table: pd.DataFrame, out: Path) -> None:
     """Print the gates, the best rows and where everything lies."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -177,18 +178,20 @@ def print_result(table: pd.DataFrame, out: Path) -> None:
     marks = {True: "[green]pass[/]", False: "[red]fail[/]", None: "[yellow]not testable[/]"}
     grid = Table(title="Gates", show_header=False, box=None, padding=(0, 1))
     for gate in record["gates"]:
-        grid.add_row(marks[gate["passed"]], gate["question"], gate["answer"])
+        grid.add_row(marks[gate["passed"]], gate["question"], escape(gate["answer"]))
     console.print(grid)
     first, second = record["contexts"]
-    shown = Table(title=f"{record['programme']['name']}: {int(table['hit'].sum())} hits of {len(table)} rows")
+    shown = Table(title=f"{escape(record['programme']['name'])}: {int(table['hit'].sum())} hits of {len(table)} rows")
     for column in ("perturbation", "targets", f"effect in {first}", f"effect in {second}", "split", "q", "verdict"):
-        shown.add_column(column, justify="left" if column in ("perturbation", "targets", "verdict") else "right")
+        shown.add_column(
+            escape(column), justify="left" if column in ("perturbation", "targets", "verdict") else "right"
+        )
     for row in table.head(12).itertuples():
         verdict = (
             "hit" if row.hit else f"refused: {row.refused_because.partition(':')[0]}" if row.refused_because else ""
         )
         q = "–" if row.q_value != row.q_value else f"{row.q_value:.3f}"  # controls are not tested
         effects = (f"{value:+.3f}" for value in (row.effect_first, row.effect_second, row.split))
-        shown.add_row(str(row.perturbation), str(row.targets), *effects, q, verdict)
+        shown.add_row(escape(str(row.perturbation)), escape(str(row.targets)), *effects, q, verdict)
     console.print(shown)
-    console.print(f"report: {out / 'screen.html'}   table: {out / 'screen.csv'}", soft_wrap=True)
+    console.print(f"report: {out / 'screen.html'}   table: {out / 'screen.csv'}", soft_wrap=True, markup=False)

@@ -48,12 +48,15 @@ def call_hits(
     2. ``effect_second`` lies inside ±``delta`` by two one-sided tests (``p_second``);
     3. ``split`` = first - second has its lower bound above 0 and is larger than the decoys' (``p_split``);
     4. ``split`` is above 0 on U, on logit U and on mean log-expression (``same_sign``);
-    5. ``p_value``, the largest of the three, has ``q_value`` < ``fdr`` (Benjamini-Hochberg over library drugs);
+    5. ``p_value``, the largest of the three, has ``q_value`` < ``fdr`` (Benjamini-Hochberg over library drugs, drugs with
+       unseen targets and all others apart);
     6. the second context could have shown the effect (``refused_because`` is empty).
 
     ``p_split`` compares ``split / (se + floor)``, the floor being the 10th percentile of all standard errors, with the
     decoys' of the same support: decoys with unseen targets for rows whose targets are unseen, other decoys for the
-    rest, and all decoys where a class has fewer than 20. It is ``(1 + #{decoys as large}) / (1 + #decoys)``. A model's
+    rest, and all decoys where a class has fewer than 20. It is ``(1 + #{decoys as large}) / (1 + #decoys)``. The classes
+    are also apart in the correction (Efron 2008): many true hits among drugs with seen targets would otherwise lower
+    the bar for guesses about unseen ones. A model's
     fixed bias for a drug does not average out over cells, which is why decoys and not cells are the null;
     ``p_sign_flip``, the within-cell sign-flip, ignores that bias and is shown only.
 
@@ -123,7 +126,11 @@ def call_hits(
     table.iloc[rises, table.columns.get_loc("refused_because")] = verdict.refused_because
 
     table = table.iloc[library]
-    table["q_value"] = benjamini_hochberg(table["p_value"].where(table["role"] == "drug"))
+    tested = table["p_value"].where(table["role"] == "drug")
+    unseen = table["support"] == "unseen"
+    table["q_value"] = np.where(
+        unseen, benjamini_hochberg(tested.where(unseen)), benjamini_hochberg(tested.where(~unseen))
+    )
     table["hit"] = (
         (table["q_value"] < fdr)
         & (table["effect_first_low"] > delta)
@@ -134,7 +141,8 @@ def call_hits(
         & (table["refused_because"] == "")
     )
     smallest = 1 / (1 + min(decoys.values())) if decoys else float("nan")
-    notes += _resolution_note(smallest, int(table["q_value"].notna().sum()), fdr)
+    for label, chosen in (("seen", ~unseen), ("unseen", unseen)):
+        notes += _resolution_note(label, decoys.get(label, 0), int(table["q_value"][chosen].notna().sum()), fdr)
     ranks = {"hit": False, "p_value": True, "split": False, "perturbation": True}
     table = table.sort_values(list(ranks), ascending=list(ranks.values()), kind="stable").reset_index(drop=True)
     table.attrs = {
@@ -178,13 +186,14 @@ def _decoy_p(measured: Contrast, rows: pd.DataFrame) -> tuple[NDArray[np.float64
     return p, decoys, notes
 
 
-def _resolution_note(smallest: float, n_tested: int, fdr: float) -> list[str]:
+def _resolution_note(label: str, n_decoys: int, n_tested: int, fdr: float) -> list[str]:
     """Return what to say where one drug alone cannot reach ``q < fdr``, however large its split."""
-    if math.isnan(smallest) or smallest * n_tested < fdr:
+    smallest = 1 / (1 + n_decoys)
+    if not n_tested or not n_decoys or smallest * n_tested < fdr:
         return []
     together = math.floor(smallest * n_tested / fdr) + 1
-    text = f"p_split cannot be below {smallest:.2g}, so among {n_tested} drugs q < {fdr:g} needs at least {together}"
-    return [f"{text} of them to reach that together; more decoys lower it"]
+    text = f"p_split cannot be below {smallest:.2g}, so among the {n_tested} drugs of the support class '{label}' q < {fdr:g} needs"
+    return [f"{text} at least {together} of them to reach that together; more decoys lower it"]
 
 
 def _bliss_excess(effects: ScreenEffects, measured: Contrast) -> NDArray[np.float64]:

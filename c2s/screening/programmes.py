@@ -54,8 +54,8 @@ def load_programme(
     Parameters
     ----------
     spec : str, path or sequence of str
-        * a packaged name such as ``"MHC_CLASS_I"`` (:func:`packaged_sets` lists them);
         * with ``gmt``, the name of a set in that file;
+        * a packaged name such as ``"MHC_CLASS_I"`` (:func:`packaged_sets` lists them);
         * the path of a text file of gene symbols, separated by white space or commas, ``#`` starts a comment;
         * a list of gene symbols.
     gmt : path, optional
@@ -70,10 +70,9 @@ def load_programme(
     """
     if not isinstance(spec, str | os.PathLike):
         return Programme("custom", _distinct(spec, "the list of genes"))
-    if gmt is not None:
-        sets = read_gmt(gmt)
-        return Programme(str(spec), _lookup(str(spec), sets, f"{gmt}"))
     packaged = packaged_sets()
+    if gmt is not None and (str(spec) in (sets := read_gmt(gmt)) or str(spec) not in packaged):
+        return Programme(str(spec), _lookup(str(spec), sets, f"{gmt} or among the packaged programmes"))
     if str(spec) in packaged:
         name, genes = str(spec), packaged[str(spec)]
         parts = {k.removeprefix(f"{name}_").lower(): v for k, v in packaged.items() if k.startswith(f"{name}_")}

@@ -172,8 +172,8 @@ def test_training_and_screening_cells_have_the_columns_and_no_donor_in_common(sc
     assert set(training["cell_type"]) == set(CELL_TYPES)
     assert (pd.crosstab(screening["donor"], screening["ifn"]) == 8).all(axis=None)
     sizes = training.groupby(["drug", "ifn"]).size()
-    assert sizes.loc[VEHICLE.name].tolist() == [320, 320]
-    assert (sizes.drop(VEHICLE.name) == 32).all()
+    assert sizes.loc[VEHICLE.name].tolist() == [960, 960]
+    assert (sizes.drop(VEHICLE.name) == 96).all()
     assert training.index.is_unique
     assert screen.training.var_names.tolist() == screen.screening.var_names.tolist()
     assert set(screen.programme) >= {*FLOOR_GENES, *CEILING_GENES, "HLA-A", "TAP1", "CANX"}

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from c2s.cli.screen import parse_shard
+from c2s.cli.screen import parse_shard, print_result
 from c2s.errors import ConfigError
 from c2s.screening.config import ScreenConfig
 from tests import tiny
@@ -202,3 +203,19 @@ def test_shards_count_from_one(text, shard):
 def test_shards_that_are_none(text):
     with pytest.raises(ConfigError, match="expected i/n with 1 <= i <= n"):
         parse_shard(text)
+
+
+def test_names_are_printed_as_they_are(capsys, monkeypatch):
+    """Square brackets of a name are no markup."""
+    monkeypatch.setenv("COLUMNS", "200")
+    row = {
+        "perturbation": "[/red]-drug[bold]", "targets": "[A]", "effect_first": 0.1, "effect_second": 0.0, "split": 0.1,
+        "q_value": 0.5, "hit": False, "refused_because": "",
+    }  # fmt: skip
+    table = pd.DataFrame([row])
+    gate = {"passed": True, "question": "Is it?", "answer": "Yes, [/green] it is."}
+    table.attrs["record"] = {"gates": [gate], "contexts": ("[low]", "none"), "programme": {"name": "[x]"}}
+    print_result(table, Path("out[1]"))
+    printed = capsys.readouterr().out
+    for text in ("[/red]-drug[bold]", "[A]", "[/green]", "[low]", "[x]: 0 hits", "out[1]"):
+        assert text in printed, text

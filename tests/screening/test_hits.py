@@ -194,6 +194,24 @@ def test_each_support_class_has_its_own_null():
     assert (table.loc[table["support"] == "seen target", "p_split"] < 1).any()
 
 
+def test_each_support_class_is_a_family_of_its_own():
+    """Many hits with seen targets do not lower the bar for a guess about an unseen one."""
+    effects = planted({"amplifier": 13, "inert": 12}, n_decoys=80)
+    library = (effects.rows["set"] == "library").to_numpy()
+    unseen = np.where(
+        library,
+        effects.rows["name"].isin(["amplifier0", *(f"inert{i}" for i in range(13, 17))]),
+        np.arange(len(library)) % 2 == 1,
+    )
+    effects.rows["support"] = np.where(unseen, "unseen", "seen target")
+    table = call_hits(effects).set_index("perturbation")
+    for chosen in (table["support"] == "unseen", table["support"] != "unseen"):
+        expected = false_discovery_control(table.loc[chosen, "p_value"])
+        np.testing.assert_allclose(table.loc[chosen, "q_value"], expected)
+    together = pd.Series(false_discovery_control(table["p_value"]), index=table.index)
+    assert table.loc["amplifier0", "q_value"] > 0.1 > together["amplifier0"]
+
+
 def test_a_small_support_class_borrows_all_decoys():
     effects = planted({"inert": 4}, n_decoys=30)
     effects.rows.loc[0, "support"] = "unseen"
@@ -206,8 +224,8 @@ def test_a_small_support_class_borrows_all_decoys():
 def test_few_decoys_for_a_large_library_are_pointed_out():
     notes = call_hits(planted({"inert": 62}, n_decoys=30)).attrs["notes"]
     assert notes == [
-        "p_split cannot be below 0.032, so among 62 drugs q < 0.1 needs at least 21 of them to reach that together; "
-        "more decoys lower it"
+        "p_split cannot be below 0.032, so among the 62 drugs of the support class 'seen' q < 0.1 needs at least 21 of them "
+        "to reach that together; more decoys lower it"
     ]
     assert call_hits(planted({"inert": 2}, n_decoys=99)).attrs["notes"] == []
 

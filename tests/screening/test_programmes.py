@@ -41,6 +41,9 @@ def test_a_set_of_a_gmt_file(tmp_path):
     path.write_text("ONE\thttp://x\tA\tB\tA\t\nTWO\t\tC\n\n")
     assert read_gmt(path) == {"ONE": ("A", "B"), "TWO": ("C",)}
     assert load_programme("ONE", gmt=path) == Programme("ONE", ("A", "B"))
+    assert load_programme("MHC_CLASS_I", gmt=path) == load_programme(
+        "MHC_CLASS_I"
+    )  # what the file lacks may be packaged
     with pytest.raises(DataError, match=r"pass it as gmt= .*: ONE, TWO"):
         load_programme(path)
 
