@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from c2s.artefacts import write_json
+from c2s.artefacts import hash_of, write_json
 
 PACKAGES = ("c2s", "anndata", "scanpy", "numpy", "scipy", "numba", "scikit-learn", "torch", "transformers", "gseapy")
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,6 +94,12 @@ def write_card(
         },
     )
     return path
+
+
+def code_hash() -> str:
+    """Return a hash of the package's sources: a cached run counts only for the code that made it."""
+    sources = sorted((ROOT / "c2s").rglob("*.py"))
+    return hash_of({str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sources})
 
 
 def versions() -> dict[str, str]:

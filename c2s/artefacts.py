@@ -16,8 +16,16 @@ import numpy as np
 
 from c2s.errors import ArtefactError
 
-OWN_FILES = ("corpus.json", "decoder.json", "c2s.json", "plan.json", "screen.json", "demo.json")
-RUN_FILE, RUN_KEYS = "config.json", {"task", "model", "steps"}  # a training run; other programs write config.json too
+# files that mark a folder as ours, and keys they hold: other programs write a plan.json or a config.json, too
+OWN_FILES = {
+    "corpus.json": {"format", "n_ids", "vocabulary", "encoding"},
+    "decoder.json": {"format", "unit", "vocabulary", "surface"},
+    "c2s.json": {"settings", "vocabulary", "background"},
+    "plan.json": {"key", "config"},
+    "screen.json": {"config", "contexts", "programme", "gates"},
+    "demo.json": {"seed", "quick"},
+    "config.json": {"task", "model", "steps", "labels_key", "perturbation_key"},  # a training run
+}
 
 
 @contextmanager
@@ -30,9 +38,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; results are ordinary ones
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; results are ordinary ones
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -85,40 +91,156 @@ def plain(value: Any) -> Any:
     return value
 
 
-def prepare_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Return ``path`` as an existing empty folder.
+def check_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Return ``path`` if :func:`atomic_path` may write that file; nothing is touched, so ask before the work.
 
     Raises
     ------
     ArtefactError
-        The folder holds files and ``overwrite`` is false, or the path is a file, or ``overwrite`` would delete a folder
-        that c2s did not write (it holds none of :data:`OWN_FILES` and no training run).
+        The file exists and ``overwrite`` is false, or the path is a folder, or nothing can be written there.
+    """
+    file = Path(path)
+    if file.is_dir():
+        msg = f"{file} is a folder; name a file"
+        raise ArtefactError(msg)
+    if file.exists() and not overwrite:
+        msg = f"{file} exists; name another file, or pass --overwrite to replace it"
+        raise ArtefactError(msg)
+    _check_above(file)
+    return file
+
+
+def check_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Return ``path`` if that folder may be made, filled or replaced; nothing is touched, so ask before the work.
+
+    Raises
+    ------
+    ArtefactError
+        The folder holds files and ``overwrite`` is false; the path is a file, or nothing can be written there; or
+        ``overwrite`` would delete a folder that c2s did not write (it holds none of :data:`OWN_FILES` with their keys),
+        that is a link, a mount point or the working folder.
     """
     folder = Path(path)
-    if folder.exists() and not folder.is_dir():
+    if not folder.exists():
+        if folder.is_symlink():
+            msg = f"{folder} is a link to {folder.readlink()}, which does not exist; make that folder, or name another"
+            raise ArtefactError(msg)
+        _check_above(folder)
+        return folder
+    if not folder.is_dir():
         msg = f"{folder} is a file; name a folder"
         raise ArtefactError(msg)
+    if not any(folder.iterdir()):
+        return folder
+    if not overwrite:
+        msg = f"{folder} is not empty; name another folder, or pass overwrite=True (--overwrite) to replace it"
+        raise ArtefactError(msg)
+    if not _is_own(folder):
+        msg = f"{folder} was not written by c2s, so overwrite (--overwrite) does not delete it; name another folder"
+        raise ArtefactError(msg)
+    if folder.is_symlink():
+        msg = f"{folder} is a link, which overwrite (--overwrite) does not follow; name the folder itself: {folder.resolve()}"
+        raise ArtefactError(msg)
+    _refuse_fixed(folder)
+    return folder
+
+
+def prepare_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Return ``path`` as an existing empty folder; :func:`check_folder` says what is refused."""
+    folder = check_folder(path, overwrite=overwrite)
     if folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            msg = f"{folder} is not empty; name another folder, or pass overwrite=True (--overwrite) to replace it"
-            raise ArtefactError(msg)
-        if not _is_own(folder):
-            msg = f"{folder} was not written by c2s, so overwrite (--overwrite) does not delete it; name another folder"
-            raise ArtefactError(msg)
-        shutil.rmtree(folder)
+        with whole_folder(folder, overwrite=True):
+            pass
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
+@contextmanager
+def whole_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty hidden sibling of ``path`` that takes its place when the block succeeds and vanishes when it fails.
+
+    What ``path`` held stays until then. A process killed meanwhile leaves its sibling behind, which no later write minds.
+
+    Raises
+    ------
+    ArtefactError
+        As :func:`check_folder`; or the sibling cannot take its place, and then it is kept and named.
+    """
+    target = check_folder(path, overwrite=overwrite).resolve()
+    _check_above(target)
+    if target.exists():
+        _refuse_fixed(target)
+    scratch = _sibling(target)
+    try:
+        yield scratch
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    try:
+        check_folder(target, overwrite=overwrite)  # again: the block may have taken hours
+        _swap(scratch, target)
+    except OSError as error:
+        msg = f"cannot replace {target}: {error}. What was written is kept in {scratch}"
+        raise ArtefactError(msg) from error
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put the folder ``new`` in the place of ``target``; an older one is deleted only after that."""
+    if not target.exists():
+        new.rename(target)
+        return
+    old = _sibling(target)
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sibling(target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    folder.chmod(0o777 & ~_umask())
+    return folder
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def _check_above(path: Path) -> None:
+    """Refuse a path below a file, or in a folder that cannot be written."""
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        msg = f"{path} lies below {above}, which is a file; name another place"
+        raise ArtefactError(msg)
+    if not os.access(above, os.W_OK | os.X_OK):
+        msg = f"{path} cannot be written: no permission in {above}; name another place"
+        raise ArtefactError(msg)
+
+
+def _refuse_fixed(folder: Path) -> None:
+    """Refuse a folder that cannot be replaced by another of its name."""
+    if folder.is_mount() or Path.cwd().is_relative_to(folder.resolve()):
+        msg = f"{folder} is a mount point or holds the working folder, so it cannot be replaced whole; name a folder in it"
+        raise ArtefactError(msg)
+
+
 def _is_own(folder: Path) -> bool:
     """Return whether c2s wrote ``folder``."""
-    if any((folder / name).is_file() for name in OWN_FILES):
-        return True
-    try:
-        record = read_json(folder / RUN_FILE)
-    except ArtefactError:
-        return False
-    return isinstance(record, dict) and record.keys() >= RUN_KEYS
+    for name, keys in OWN_FILES.items():
+        if (folder / name).is_file():
+            try:
+                record = read_json(folder / name)
+            except ArtefactError:
+                continue
+            if isinstance(record, dict) and record.keys() >= keys:
+                return True
+    return False
 
 
 def hash_of(*parts: Any) -> str:

@@ -90,7 +90,8 @@ def bootstrap_interval(
 
     Values are drawn with replacement within their stratum. A stratum of one value cannot show its spread, so such
     strata are resampled together (with the next smallest stratum, if there is only one), each value keeping its weight
-    in the estimate. The standard error is the exact one of this scheme, with the usual n / (n - 1) correction.
+    in the estimate. The standard error is the exact one of this scheme, with the usual n / (n - 1) correction, and the
+    resamples are spread by its root around the estimate, without which few values give too short an interval.
 
     Parameters
     ----------
@@ -116,7 +117,8 @@ def bootstrap_interval(
         members = np.flatnonzero(groups == group)
         size, total = len(members), weights[members].sum()
         share = weights[members] / total
-        draws[members] = rng.multinomial(size, share, size=n_resamples).T * (total / size)
+        drawn = rng.multinomial(size, share, size=n_resamples).T / size - share[:, None]
+        draws[members] = total * (share[:, None] + np.sqrt(size / max(size - 1, 1)) * drawn)
         centred = array[..., members] - (array[..., members] @ share)[..., None]
         # a group of one value is a sample of one: its spread is unknown
         variance = variance + (total**2 / (size - 1) * (centred**2 @ share) if size > 1 else np.nan)

@@ -11,8 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2s.artefacts import OWN_FILES, atomic_path, hash_of, plain, prepare_folder, read_json, write_json
+from c2s.artefacts import (
+    OWN_FILES,
+    atomic_path,
+    check_file,
+    check_folder,
+    hash_of,
+    plain,
+    prepare_folder,
+    read_json,
+    whole_folder,
+    write_json,
+)
 from c2s.errors import ArtefactError
+from tests import tiny
 
 
 def test_a_write_replaces_the_file_whole(tmp_path):
@@ -88,21 +100,34 @@ def test_a_new_or_empty_folder_is_made_ready(tmp_path):
         assert list(folder.iterdir()) == []
 
 
+def own_folder(folder: Path, name: str = "demo.json") -> Path:
+    """Return the folder with a file that marks it as written by c2s."""
+    write_json(folder / name, dict.fromkeys(OWN_FILES[name]))
+    return folder
+
+
 def test_a_full_folder_is_refused_unless_told(tmp_path):
-    write_json(tmp_path / "screen.json", {})
-    with pytest.raises(ArtefactError, match="is not empty; name another folder, or pass overwrite=True"):
-        prepare_folder(tmp_path)
-    assert (tmp_path / "screen.json").is_file()
+    own_folder(tmp_path)
+    for refusing in (prepare_folder, check_folder):
+        with pytest.raises(ArtefactError, match="is not empty; name another folder, or pass overwrite=True"):
+            refusing(tmp_path)
+    assert (tmp_path / "demo.json").is_file()
 
 
 @pytest.mark.parametrize("name", OWN_FILES)
 def test_overwrite_empties_what_c2s_wrote(tmp_path, name):
-    folder = tmp_path / "out"
-    write_json(folder / name, {})
+    folder = own_folder(tmp_path / "out", name)
     (folder / "model").mkdir()
     prepare_folder(folder, overwrite=True)
     assert folder.is_dir()
     assert list(folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_training_writes_is_known_as_ours():
+    """The other folders are overwritten by the tests of what writes them."""
+    for folder in (tiny.run_folder(), tiny.run_folder() / "model", tiny.run_folder() / "model" / "decoder"):
+        assert check_folder(folder, overwrite=True) == folder
 
 
 def test_overwrite_empties_a_training_run_that_was_cut_off(tmp_path):
@@ -119,6 +144,10 @@ def test_overwrite_empties_a_training_run_that_was_cut_off(tmp_path):
     [
         ("thesis.tex", "years of work"),
         ("config.json", '{"model_type": "llama", "architectures": []}'),  # someone else's model
+        ("config.json", '{"task": "summarize", "model": "bert", "steps": 1000}'),  # someone else's run
+        *((name, "{}") for name in OWN_FILES),
+        ("plan.json", '{"key": "value"}'),
+        ("demo.json", '["seed", "quick"]'),
         ("config.json", "[]"),
         ("config.json", "{broken"),
         (".hidden", ""),
@@ -128,17 +157,157 @@ def test_overwrite_empties_a_training_run_that_was_cut_off(tmp_path):
 def test_overwrite_never_deletes_a_folder_that_c2s_did_not_write(tmp_path, name, content):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(content)
-    with pytest.raises(ArtefactError, match="was not written by c2s, so overwrite .* does not delete it"):
-        prepare_folder(tmp_path, overwrite=True)
+    (tmp_path / "thesis.docx").write_text("more work")
+    for refusing in (prepare_folder, check_folder):
+        with pytest.raises(ArtefactError, match="was not written by c2s, so overwrite .* does not delete it"):
+            refusing(tmp_path, overwrite=True)
     assert (tmp_path / name).read_text() == content
+    assert (tmp_path / "thesis.docx").read_text() == "more work"
 
 
-def test_a_file_is_not_a_folder(tmp_path):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_is_not_a_folder(tmp_path, overwrite):
     (tmp_path / "a").write_text("x")
-    for overwrite in (False, True):
-        with pytest.raises(ArtefactError, match="is a file; name a folder"):
-            prepare_folder(tmp_path / "a", overwrite=overwrite)
+    with pytest.raises(ArtefactError, match="is a file; name a folder"):
+        prepare_folder(tmp_path / "a", overwrite=overwrite)
+    for checking in (check_folder, check_file):
+        with pytest.raises(ArtefactError, match=r"a/b/c lies below .*/a, which is a file; name another place"):
+            checking(tmp_path / "a" / "b" / "c", overwrite=overwrite)
+    with pytest.raises(ArtefactError, match="is a folder; name a file"):
+        check_file(tmp_path, overwrite=overwrite)
     assert (tmp_path / "a").read_text() == "x"
+
+
+def test_checks_touch_nothing(tmp_path):
+    assert check_folder(tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
+    assert check_file(tmp_path / "new" / "file.csv") == tmp_path / "new" / "file.csv"
+    assert list(tmp_path.iterdir()) == []
+    folder = own_folder(tmp_path / "out")
+    assert check_folder(folder, overwrite=True) == folder
+    assert check_file(folder / "demo.json", overwrite=True) == folder / "demo.json"
+    assert [path.name for path in folder.iterdir()] == ["demo.json"]
+    with pytest.raises(ArtefactError, match="demo.json exists; name another file, or pass --overwrite to replace it"):
+        check_file(folder / "demo.json")
+
+
+def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    for checking in (check_folder, check_file, prepare_folder):
+        with pytest.raises(ArtefactError, match="cannot be written: no permission in .*; name another place"):
+            checking(tmp_path / "a" / "b")
+
+
+def test_links_are_not_followed_to_delete(tmp_path):
+    folder = own_folder(tmp_path / "run")
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    for refusing in (check_folder, prepare_folder):
+        with pytest.raises(ArtefactError, match=f"is a link, which overwrite .* name the folder itself: {folder}"):
+            refusing(link, overwrite=True)
+    assert (folder / "demo.json").is_file()
+    (folder / "demo.json").unlink()
+    assert prepare_folder(link, overwrite=True) == link  # nothing to delete
+    with whole_folder(link) as scratch:
+        (scratch / "a").write_text("new")
+    assert link.is_symlink()
+    assert (folder / "a").read_text() == "new"
+    link.unlink()
+    link.symlink_to(tmp_path / "gone")
+    with pytest.raises(ArtefactError, match=r"link is a link to .*/gone, which does not exist; make that folder"):
+        prepare_folder(link)
+
+
+def test_the_working_folder_is_not_replaced(tmp_path, monkeypatch):
+    folder = own_folder(tmp_path / "run")
+    (folder / "model").mkdir()
+    monkeypatch.chdir(folder / "model")
+    for refusing, path in ((check_folder, folder), (prepare_folder, folder), (prepare_folder, "..")):
+        with pytest.raises(ArtefactError, match="mount point or holds the working folder, .*; name a folder in it"):
+            refusing(path, overwrite=True)
+    with pytest.raises(ArtefactError, match="holds the working folder"), whole_folder("."):
+        pass
+    assert prepare_folder(".") == Path()  # an empty one may be filled
+    assert (folder / "demo.json").is_file()
+
+
+@pytest.mark.parametrize("before", ["absent", "empty", "ours"])
+def test_a_folder_is_written_whole(tmp_path, before):
+    folder = tmp_path / "above" / "out"
+    if before == "empty":
+        folder.mkdir(parents=True)
+    if before == "ours":
+        own_folder(folder)
+    umask = os.umask(0o022)
+    try:
+        with whole_folder(folder, overwrite=True) as scratch:
+            (scratch / "part").write_text("new")
+            assert [path.name for path in folder.glob("*")] == ["demo.json"] * (before == "ours")
+    finally:
+        os.umask(umask)
+    assert [path.name for path in folder.iterdir()] == ["part"]
+    assert list(folder.parent.iterdir()) == [folder]
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_folder_that_fails_leaves_what_was_there(tmp_path):
+    folder = own_folder(tmp_path / "out")
+    for path in (folder, tmp_path / "new"):
+        with pytest.raises(ZeroDivisionError), whole_folder(path, overwrite=True) as scratch:
+            (scratch / "part").write_text("half")
+            _ = 1 / 0
+    assert list(tmp_path.iterdir()) == [folder]
+    assert [path.name for path in folder.iterdir()] == ["demo.json"]
+
+
+KILLED = """
+import os, signal, sys
+from c2s.artefacts import whole_folder
+with whole_folder(sys.argv[1], overwrite=True) as scratch:
+    (scratch / "part").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("before", ["absent", "ours"])
+def test_a_killed_write_blocks_no_later_one(tmp_path, before):
+    folder = tmp_path / "out"
+    if before == "ours":
+        own_folder(folder)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    assert [path.name for path in folder.glob("*")] == ["demo.json"] * (before == "ours")
+    with whole_folder(folder, overwrite=before == "ours") as scratch:
+        (scratch / "part").write_text("whole")
+    assert [path.read_text() for path in folder.iterdir()] == ["whole"]
+
+
+def test_files_that_appear_meanwhile_are_not_deleted(tmp_path):
+    folder = tmp_path / "out"
+    with pytest.raises(ArtefactError, match="out was not written by c2s.* What was written is kept in") as error:
+        with whole_folder(folder, overwrite=True) as scratch:
+            (scratch / "part").write_text("hours of work")
+            folder.mkdir()
+            (folder / "thesis.docx").write_text("years of work")
+    assert (folder / "thesis.docx").read_text() == "years of work"
+    assert str(scratch) in str(error.value)
+    assert (scratch / "part").read_text() == "hours of work"
+
+
+def test_a_swap_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
+    folder = own_folder(tmp_path / "out")
+    rename = Path.rename
+
+    def failing(path, target):
+        if (path / "part").exists():
+            raise OSError(5, "disk gone")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(ArtefactError, match="cannot replace .*/out: .*disk gone. What was written is kept in"):
+        with whole_folder(folder, overwrite=True) as scratch:
+            (scratch / "part").write_text("new")
+    assert (folder / "demo.json").is_file()
+    assert (scratch / "part").read_text() == "new"
 
 
 def test_hashes_differ_where_content_shape_type_or_split_differ():

@@ -208,7 +208,8 @@ def refuse_duplicates(symbols: Iterable[str]) -> None:
     if repeated:
         msg = (
             f"{len(repeated)} gene symbols occur more than once: {listed(repeated)}. "
-            "Pass on_collision='sum' (--on-collision sum) to add their counts up, or adata.var_names_make_unique()"
+            "Make them unique by adata.var_names_make_unique(), or add their counts up: c2s encode --on-collision sum, "
+            "or matrix, genes = c2s.cells.reading.expression(adata, on_collision='sum') and an AnnData made of both"
         )
         raise DataError(msg)
 

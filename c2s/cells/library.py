@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,8 @@ def read_library(path: str | os.PathLike[str]) -> list[Perturbation]:
     ArtefactError
         The file cannot be read.
     DataError
-        No ``name`` column, an empty or repeated name, an unknown role, a row longer than the header, or no row.
+        No ``name`` column, an empty or repeated name, an unknown role, a row longer than the header, a quote that is
+        never closed, or no row.
     """
     source = Path(path)
     try:
@@ -114,28 +115,46 @@ def read_library(path: str | os.PathLike[str]) -> list[Perturbation]:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"cannot read the library {source}: {error}"
         raise ArtefactError(msg) from error
-    header = text.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in header else ",")
-    names = [str(name).strip().lower() for name in rows.fieldnames or []]
+    rows = _rows(text, source)
+    names = [name.strip().lower() for name in next(rows, (0, []))[1]]
     if "name" not in names:
         msg = (
             f"{source} has no column 'name'; found {', '.join(names) or 'nothing'}. Columns read: {', '.join(COLUMNS)}"
         )
         raise DataError(msg)
     library = []
-    for row in rows:
-        number = rows.line_num
-        if extra := [value for value in row.get(None, ()) if value.strip()]:
+    for number, row in rows:
+        if extra := [value for value in row[len(names) :] if value.strip()]:
             msg = f"{source}, line {number}: more values than columns ({', '.join(extra)}); quote values that hold a separator"
             raise DataError(msg)
-        values = {str(key).strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
-        if not values["name"]:
+        values = dict(zip(names, map(str.strip, row)))
+        if not values.get("name"):
             msg = f"{source}, line {number}: the name is empty"
             raise DataError(msg)
         known = {column: values[column] for column in COLUMNS if values.get(column)}
         known["role"] = known.get("role", "drug").lower().replace(" ", "_")
         library.append(Perturbation(**{**known, "targets": split_targets(values.get("targets", ""))}))  # type: ignore[arg-type]
     return check_library(library, source=str(source))
+
+
+def _rows(text: str, source: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row, the header first, with the number of its last line; blank lines are left out."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in header else ",", strict=True)
+    while True:
+        start = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            msg = (
+                f"{source}, the row that starts in line {start}: {error}. "
+                "Close the quote of each value that opens with one, and double the quotes within it"
+            )
+            raise DataError(msg) from error
+        if row:
+            yield reader.line_num, row
 
 
 def library_frame(library: Sequence[Perturbation]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ def match_controls(
     by: Sequence[str],
     k: int,
     rng: np.random.Generator,
+    apart: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return ``k`` matched control cells per perturbed cell, drawn at random within strata.
 
@@ -34,6 +35,8 @@ def match_controls(
         Controls per cell, without replacement while the stratum lasts.
     rng : Generator
         Source of randomness.
+    apart : ndarray of int, shape (len(perturbed), p), optional
+        Rows that may not be drawn for each cell: the pool it is averaged with, which may hold controls.
 
     Returns
     -------
@@ -57,15 +60,25 @@ def match_controls(
         msg = f"{len(names)} strata of ({', '.join(by)}) have no control cell to match: {shown}. Match by fewer columns"
         raise DataError(msg)
     matches = np.empty((len(perturbed), k), dtype=np.int64)
+    is_control = np.zeros(len(obs), dtype=bool)
+    is_control[control] = True
     for row, cell in enumerate(perturbed):
         pool = pools[codes[cell]]
-        pool = pool[pool != cell]
+        if is_control[cell]:
+            pool = pool[pool != cell] if apart is None else np.setdiff1d(pool, apart[row])
         matches[row] = rng.choice(pool, size=k, replace=len(pool) < k)
     return matches
 
 
 def pool_alike(
-    obs: pd.DataFrame, *, cells: np.ndarray, among: np.ndarray, by: Sequence[str], k: int, rng: np.random.Generator
+    obs: pd.DataFrame,
+    *,
+    cells: np.ndarray,
+    among: np.ndarray,
+    by: Sequence[str],
+    k: int,
+    rng: np.random.Generator,
+    halved: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return each cell with ``k - 1`` others of its stratum, drawn at random; a lone cell stands ``k`` times.
 
@@ -79,6 +92,8 @@ def pool_alike(
     k : int
         Cells a pool.
     rng : Generator
+    halved : ndarray of bool, shape (len(cells),), optional
+        Cells whose pool takes at most half of the stratum, because the other half is what it is compared with.
 
     Returns
     -------
@@ -91,6 +106,8 @@ def pool_alike(
     for row, cell in enumerate(cells):
         others = members[codes[cell]]
         others = others[others != cell]
+        if halved is not None and halved[row]:
+            others = rng.choice(others, size=min(k, (len(others) + 1) // 2) - 1, replace=False)
         if len(others) and k > 1:
             pools[row, 1:] = rng.choice(others, size=k - 1, replace=len(others) < k - 1)
     return pools

@@ -6,7 +6,7 @@ assignment of targets to classes is drawn anew for every seed, so nothing about 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 
 import anndata as ad
@@ -56,7 +56,6 @@ class SimulatedScreen:
     programme: tuple[str, ...]
     contexts: tuple[str, str] = CONTEXTS
     seed: int = 0
-    notes: list[str] = field(default_factory=list)
 
     def library_frame(self) -> pd.DataFrame:
         """Return the screening library as a table."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import typer
 
 from c2s.cli._config import config_option
-from c2s.errors import ArtefactError
 
 
 def annotate(
@@ -28,14 +27,12 @@ def annotate(
 
     `c2s annotate runs/pbmc/model cells.h5ad types.csv`
     """
-    from c2s.artefacts import atomic_path
+    from c2s.artefacts import atomic_path, check_file
     from c2s.cells.reading import read_cells
     from c2s.models.cell_lm import load_model
     from c2s.sentences.encode import encode
 
-    if out.exists() and not overwrite:
-        msg = f"{out} exists; name another file, or pass --overwrite"
-        raise ArtefactError(msg)
+    check_file(out, overwrite=overwrite)
     known = load_model(model)
     sentences = encode(read_cells(cells), layer=layer, vocabulary=known.vocabulary, background=known.background)
     table = known.annotate(sentences, labels=labels or None, prior="uniform" if uniform_prior else "training")

@@ -43,14 +43,11 @@ def decode(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from c2s.artefacts import atomic_path
-    from c2s.errors import ArtefactError
+    from c2s.artefacts import atomic_path, check_file
     from c2s.sentences.corpus import read_sentences
     from c2s.sentences.decode import RankDecoder
 
-    if out.exists() and not overwrite:
-        msg = f"{out} exists; name another file, or pass --overwrite to replace it"
-        raise ArtefactError(msg)
+    check_file(out, overwrite=overwrite)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         step = progress.add_task(f"reading {corpus}")

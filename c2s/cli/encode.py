@@ -80,17 +80,16 @@ def encode(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from c2s.artefacts import prepare_folder
+    from c2s.artefacts import whole_folder
     from c2s.cells.reading import read_cells
     from c2s.sentences.background import Background
     from c2s.sentences.corpus import read_sentences
     from c2s.sentences.decode import RankDecoder
     from c2s.sentences.encode import encode as encode_cells
 
-    if not overwrite:
-        prepare_folder(out)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    with whole_folder(out, overwrite=overwrite) as scratch, bar as progress:
         step = progress.add_task(f"reading {cells.name}")
         known = None if background is None else Background.read(background)
         genes = None if vocabulary is None else read_sentences(vocabulary).vocabulary
@@ -119,9 +118,9 @@ def encode(
                 on_collision=on_collision.value,
             )
         progress.update(step, description=f"writing {out}")
-        sentences.write(out, overwrite=overwrite)
+        sentences.write(scratch)
         if decoder is not None:
-            decoder.write(out / "decoder")
+            decoder.write(scratch / "decoder")
     lengths = sentences.lengths
     typer.echo(
         f"{len(sentences):,} sentences of {lengths.min():,} to {lengths.max():,} genes over a vocabulary of "

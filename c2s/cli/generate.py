@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -29,15 +28,14 @@ def generate(
 
     `c2s generate runs/cells/model b_cells --n 500 --condition "cell_type=B cell"`
     """
-    wanted: dict[str, Any] = dict(item.partition("=")[::2] for item in conditions)
+    wanted = dict(item.partition("=")[::2] for item in conditions)
     if "" in wanted or any("=" not in item for item in conditions):
         msg = f"--condition takes KEY=VALUE; got {', '.join(conditions)}"
         raise ConfigError(msg)
-    from c2s.artefacts import prepare_folder
+    from c2s.artefacts import whole_folder
     from c2s.models.cell_lm import load_model
 
-    if not overwrite:
-        prepare_folder(out)
-    cells = load_model(model).generate(n=n, seed=seed, temperature=temperature, **wanted)
-    cells.write(out, overwrite=overwrite)
+    with whole_folder(out, overwrite=overwrite) as scratch:
+        cells = load_model(model).generate(n=n, seed=seed, temperature=temperature, conditions=wanted)
+        cells.write(scratch)
     typer.echo(f"{len(cells):,} cells of {cells.lengths.min()} to {cells.lengths.max()} genes → {out}")

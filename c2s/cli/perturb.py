@@ -28,18 +28,17 @@ def perturb(
 
     `c2s perturb runs/screen/model cells.h5ad drugs.csv after && c2s decode after after.h5ad --decoder runs/screen/model`
     """
-    from c2s.artefacts import prepare_folder
+    from c2s.artefacts import whole_folder
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
     from c2s.models.cell_lm import load_model
     from c2s.sentences.encode import encode
 
-    if not overwrite:
-        prepare_folder(out)
-    known = load_model(model)
-    rows = read_library(library)
-    known.task("perturbation_response")
-    sentences = encode(read_cells(cells), layer=layer, vocabulary=known.vocabulary, background=known.background)
-    after = known.perturb(sentences, rows, n_samples=n_samples, seed=seed)
-    after.write(out, overwrite=overwrite)
+    with whole_folder(out, overwrite=overwrite) as scratch:
+        known = load_model(model)
+        rows = read_library(library)
+        known.task("perturbation_response")
+        sentences = encode(read_cells(cells), layer=layer, vocabulary=known.vocabulary, background=known.background)
+        after = known.perturb(sentences, rows, n_samples=n_samples, seed=seed)
+        after.write(scratch)
     typer.echo(f"{len(after):,} sentences ({len(sentences):,} cells × {len(rows)} perturbations × {n_samples}) → {out}")

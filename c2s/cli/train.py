@@ -50,7 +50,7 @@ def train(
     n_treated: int = typer.Option(4, min=1, help="Cells treated alike that are averaged for a delta."),
     n_controls: int = typer.Option(8, min=1, help="Matched controls that are averaged for a delta."),
     delta_threshold: float = typer.Option(1.5, help="Spreads of the control noise a listed gene must move by."),
-    moved_weight: float = typer.Option(4.0, min=1, help="Loss weight of genes that moved, with --target sentence."),
+    moved_weight: float = typer.Option(4.0, min=1, help="Loss weight of genes in the delta, with --target sentence."),
     name_dropout: float = typer.Option(0.3, min=0, max=0.99, help="Share of prompts without the perturbation's name."),
     split_by: str = typer.Option(
         None, help="Column whose groups are held out whole. [default: the perturbation]", show_default=False

@@ -77,8 +77,9 @@ def run_simulated(out: Path, *, seed: int, quick: bool) -> tuple[pd.DataFrame, d
     """
     started = time.perf_counter()
     simulated = simulate_screen(seed, **(QUICK_SIMULATION if quick else {}))
-    simulated.training.write_h5ad(out / "training.h5ad", compression="gzip")
-    simulated.screening.write_h5ad(out / "cells.h5ad", compression="gzip")
+    for name, cells in {"training.h5ad": simulated.training, "cells.h5ad": simulated.screening}.items():
+        with atomic_path(out / name) as temporary:
+            cells.write_h5ad(temporary, compression="gzip")
     tables = {
         "training_drugs.csv": library_frame(simulated.training_library), "drugs.csv": simulated.library_frame(), "truth.csv": simulated.truth,
     }  # fmt: skip

@@ -109,13 +109,8 @@ class Constraint:
         may_item = (items_here < high[index]) & ((items_here < low[index]) | spare)
         may_stop = (items_here >= low[index]) & (segment < len(self.segments))
         mask = is_item[None, None] & may_item[:, :, None]
-        if ids.shape[1]:
-            first = torch.full((len(ids), self.n_tokens), ids.shape[1] + 1, device=ids.device)
-            where = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-            first = first.scatter_reduce(1, ids, where, "amin")  # first place of each token
-            mask &= first[:, None] >= places[:, :, None]
-        else:
-            mask = mask.clone()
+        used = torch.where(earlier, ids[:, None], self.pad)  # (B, P, T); later tokens are sent to the pad, set below
+        mask.scatter_(2, used, False)
         next_stop = torch.cat([stops, stops[-1:]])[index]
         mask.scatter_(2, next_stop[:, :, None], may_stop[:, :, None])
         mask[:, :, self.pad] = segment >= len(self.segments)

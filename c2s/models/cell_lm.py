@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
-from c2s.artefacts import atomic_path, read_json, write_json
 from c2s.cells.genes import GeneVocabulary
 from c2s.cells.library import Perturbation
 from c2s.cells.reading import require_column
 from c2s.engines.constraint import Constraint, Segment
-from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
-from c2s.models.prefix import PrefixDecoder, RowCache, right_padded
-from c2s.models.quiet import no_bars
+from c2s.errors import ConfigError, DataError, ModelError
+from c2s.models.annotation import label_log_likelihood, label_table, prior_shift
+from c2s.models.answers import perturbed_cells, with_columns
+from c2s.models.conditions import checked_conditions
+from c2s.models.folder import ModelParts
+from c2s.models.prefix import PrefixDecoder
 from c2s.models.sampling import noise_keys, sample_answers
-from c2s.models.settings import FORMAT, SETTINGS_FILE, ModelSettings
+from c2s.models.settings import ModelSettings
 from c2s.models.tokenizer import PartTokenizer
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import CellSentences, Encoding
@@ -31,9 +32,6 @@ from c2s.tasks import TASKS, CellGeneration, CellTypeAnnotation, PerturbationRes
 
 if TYPE_CHECKING:
     from c2s.tasks.perturbation_response import Target
-
-ROWS_PER_BATCH = 2048
-RESPONSES_FILE = "responses.parquet"
 
 
 class CellLM:
@@ -81,15 +79,7 @@ class CellLM:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write weights (safetensors), tokenizer and ``c2s.json``; an ordinary transformers folder."""
-        with no_bars():
-            self.model.save_pretrained(folder)  # safetensors
-        self.tokens.tokenizer.save_pretrained(folder)
-        record = {"vocabulary": self.vocabulary.to_dict(), "background": self.background.to_dict()}
-        self.decoder.write(Path(folder) / "decoder", overwrite=True)
-        if self.responses is not None:
-            with atomic_path(Path(folder) / RESPONSES_FILE) as temporary:
-                self.responses.to_parquet(temporary)
-        write_json(Path(folder) / SETTINGS_FILE, {**record, "settings": self.settings.model_dump(mode="json")})
+        ModelParts(self.model, self.tokens, self.background, self.settings, self.decoder, self.responses).write(folder)
 
     def task(self, name: str) -> Any:
         """Return the task ``name`` with the settings the model was trained with.
@@ -140,7 +130,7 @@ class CellLM:
         length_correction : bool
             Divide by the number of tokens, for label sets the model was not trained on.
         batch_size : int
-            Cells a batch.
+            Cells a batch, at most; with many labels fewer are taken, so that memory stays bounded.
 
         Returns
         -------
@@ -154,62 +144,17 @@ class CellLM:
         if len(names) < 2 or len(set(names)) != len(names):
             msg = f"labels must be at least two different names, found {names}"
             raise ConfigError(msg)
-        shift = self._prior_shift(names, prior)
+        shift = prior_shift(names, prior, labels=self.settings.labels, shares=self.settings.label_share)
         decoder = PrefixDecoder(self.model)
         answers = [self.tokens.render(task.answer(name)) for name in names]
-        scores = np.empty((len(sentences), len(names)))
+        prompts = (self.tokens.render(task.prompt(sentences, i)) for i in range(len(sentences)))
         with decoder.attached():
-            for start in range(0, len(sentences), batch_size):
-                cells = range(start, min(start + batch_size, len(sentences)))
-                prompts = [self.tokens.render(task.prompt(sentences, i)) for i in cells]
-                log_p, lengths = self._answer_log_likelihood(decoder, prompts, answers)
-                scores[start : cells.stop] = log_p / lengths if length_correction else log_p
-        scores += shift
-        scores -= scores.max(axis=1, keepdims=True)
-        probability = np.exp(scores)
-        probability /= probability.sum(axis=1, keepdims=True)
-        ranked = np.sort(probability, axis=1)
-        table = pd.DataFrame(probability, index=sentences.obs.index, columns=[f"p({name})" for name in names])
-        table.insert(0, "margin", ranked[:, -1] - ranked[:, -2])
-        table.insert(0, "probability", ranked[:, -1])
-        table.insert(0, "label", np.array(names, dtype=object)[probability.argmax(axis=1)])
-        return table
-
-    def _prior_shift(self, names: list[str], prior: Mapping[str, float] | str) -> np.ndarray:
-        if prior == "training":
-            return np.zeros(len(names))
-        share = dict(zip(self.settings.labels, self.settings.label_share, strict=True))
-        unknown = [name for name in names if name not in share]
-        if unknown:
-            msg = f"prior={prior!r} needs each label's share in training; {unknown} are not among the training labels"
-            raise ConfigError(msg)
-        if isinstance(prior, str):
-            if prior != "uniform":
-                msg = f"prior must be 'training', 'uniform' or a mapping of labels to probabilities, found {prior!r}"
-                raise ConfigError(msg)
-            wanted = np.ones(len(names))
-        else:
-            wanted = np.array([prior.get(name, 0.0) for name in names], dtype=float)
-            if (wanted <= 0).any():
-                msg = f"prior needs a probability above 0 for each of {names}"
-                raise ConfigError(msg)
-        return np.log(wanted) - np.log([share[name] for name in names])
-
-    def _answer_log_likelihood(
-        self, decoder: PrefixDecoder, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return log p(answer | prompt), (n_prompts, n_answers), nats, and the answers' lengths in tokens."""
-        pad = self.tokens.pad
-        prefix = decoder.prefill([prompt[:-1] for prompt in prompts], pad=pad)
-        rows = [[prompt[-1], *answer] for prompt in prompts for answer in answers]
-        ids, seen = right_padded(rows, pad, decoder.device)
-        hidden = decoder.extend(prefix, RowCache(decoder.n_layers, ids.shape[1]), ids, seen)
-        log_p = torch.log_softmax(
-            decoder.logits(hidden[:, :-1], torch.arange(len(self.tokens), device=decoder.device)), dim=-1
-        )
-        token_log_p = log_p.gather(2, ids[:, 1:, None])[..., 0].masked_fill(~seen[:, 1:], 0.0)
-        total = token_log_p.sum(1).view(len(prompts), len(answers))
-        return total.double().cpu().numpy(), np.array([len(answer) for answer in answers], dtype=float)
+            scores = label_log_likelihood(
+                decoder, prompts, answers, n_tokens=len(self.tokens), pad=self.tokens.pad, batch_size=batch_size
+            )
+        if length_correction:
+            scores /= np.array([len(answer) for answer in answers], dtype=float)
+        return label_table(scores + shift, names, sentences.obs.index)
 
     def generate(
         self,
@@ -219,7 +164,8 @@ class CellLM:
         seed: int = 0,
         temperature: float = 1.0,
         min_genes: int = 1,
-        **conditions: str,
+        conditions: Mapping[str, str] | None = None,
+        **named: str,
     ) -> CellSentences:
         """Return ``n`` sampled cells for the given conditions, such as ``cell_type="B cell"``.
 
@@ -236,27 +182,42 @@ class CellLM:
             0 takes the most likely gene every time.
         min_genes : int
             Shortest sentence.
+        conditions, **named : str
+            Value of each condition the model was trained with, as a mapping or as keywords. The mapping takes any name,
+            that of another parameter too: ``conditions={"n": "3"}``.
+
+        Returns
+        -------
+        CellSentences
+            ``obs`` has a column per condition and ``seed``; a condition called ``seed`` is kept as ``condition_seed``.
+
+        Raises
+        ------
+        ConfigError
+            A condition has a name that the model was not trained with. A value never seen is warned of.
         """
         spec: CellGeneration = self.task(task)
         if n < 1:
             msg = f"n is {n}; ask for at least one cell"
             raise ConfigError(msg)
-        prompt = self.tokens.render(spec.prompt(conditions))
+        asked = checked_conditions(conditions, named, known=self.settings.conditions)
+        prompt = self.tokens.render(spec.prompt(asked))
         constraint = self._constraint([(min(spec.n_genes, len(self.vocabulary)), "end", min_genes)])
         names = [f"generated{i}" for i in range(n)]
         decoder = PrefixDecoder(self.model)
-        lists: list[np.ndarray] = []
         with decoder.attached():
-            for start in range(0, n, 256):
-                block = names[start : start + 256]
-                out = sample_answers(
-                    decoder, [prompt[:-1]] * len(block), [[prompt[-1:]]] * len(block), constraint,
-                    noise_keys(seed, block, 1), pad=self.tokens.pad, temperature=temperature,
-                )  # fmt: skip
-                lists += [spec.parse(self.tokens.parts(row.tolist())) for row in out[:, 0, 0]]
-        obs = pd.DataFrame({**{key: [value] * n for key, value in conditions.items()}, "seed": seed}, index=names)
+            answers = sample_answers(
+                decoder, [prompt[:-1]] * n, [[prompt[-1:]]] * n, constraint, noise_keys(seed, names, 1),
+                pad=self.tokens.pad, temperature=temperature,
+            )  # fmt: skip
+        lists = [spec.parse(self.tokens.parts(row.tolist())) for row in answers[:, 0, 0]]
+        obs = pd.DataFrame({key: [value] * n for key, value in asked.items()}, index=names)
         return CellSentences.from_lists(
-            lists, self.vocabulary, obs=obs, encoding=self._encoding(), background=self.background
+            lists,
+            self.vocabulary,
+            obs=with_columns(obs, {"seed": seed}, owner="condition", rows=np.arange(n)),
+            encoding=Encoding(**self.settings.encoding),
+            background=self.background,
         )
 
     def perturb(
@@ -286,7 +247,8 @@ class CellLM:
         -------
         CellSentences
             ``len(sentences) * len(perturbations) * n_samples`` rows, cell by cell, then perturbation, then sample;
-            ``obs`` has ``cell``, ``perturbation``, ``sample`` and the columns of ``sentences.obs``.
+            ``obs`` has ``cell``, ``perturbation``, ``sample`` and the columns of ``sentences.obs``. Where those have one
+            of these names, it is kept as ``cells_cell``, ``cells_perturbation`` or ``cells_sample``, and logged.
         """
         spec: PerturbationResponse = self.task("perturbation_response")
         details = self.settings.perturbation
@@ -307,33 +269,25 @@ class CellLM:
             require_column(sentences.obs, key, "context_keys").astype(str).to_numpy() for key in details.context_keys
         ]
         gene_ids = {symbol: i for i, symbol in enumerate(self.vocabulary.symbols)}
+        rendered: dict[tuple[str, ...], list[list[int]]] = {}
+        suffixes = []
+        for values in zip(*contexts) if contexts else [()] * len(sentences):
+            if values not in rendered:
+                context = dict(zip(details.context_keys, values, strict=True))
+                rendered[values] = [self.tokens.render(spec.suffix(context, p, gene_ids)) for p in perturbations]
+            suffixes.append(rendered[values])
+        prefixes = [self.tokens.render(spec.prefix(sentences.row(i))) for i in range(len(sentences))]
+        keys = noise_keys(seed, sentences.obs.index.astype(str), n_samples)
         constraint = self.response_constraint()
         decoder = PrefixDecoder(self.model)
-        rule = DeltaRule.from_dict(details.delta_rule) if details.delta_rule else None
-        cells = sentences.obs.index.astype(str)
-        rendered: dict[tuple[str, ...], list[list[int]]] = {}
-        n_rows = len(perturbations) * n_samples
-        block = max(1, ROWS_PER_BATCH // n_rows)
-        answers: list[np.ndarray] = []
         with decoder.attached():
-            for start in range(0, len(sentences), block):
-                stop = min(start + block, len(sentences))
-                suffixes = []
-                for i in range(start, stop):
-                    values = tuple(column[i] for column in contexts)
-                    if values not in rendered:
-                        context = dict(zip(details.context_keys, values, strict=True))
-                        rendered[values] = [
-                            self.tokens.render(spec.suffix(context, p, gene_ids)) for p in perturbations
-                        ]
-                    suffixes.append(rendered[values])
-                prefixes = [self.tokens.render(spec.prefix(sentences.row(i))) for i in range(start, stop)]
-                keys = noise_keys(seed, cells[start:stop], n_samples)
-                out = sample_answers(
-                    decoder, prefixes, suffixes, constraint, keys, pad=self.tokens.pad, temperature=temperature
-                )
-                answers.append(out.reshape(-1, out.shape[-1]).numpy())
-        return self._responses(sentences, perturbations, n_samples, np.concatenate(answers), spec, rule)
+            answers = sample_answers(
+                decoder, prefixes, suffixes, constraint, keys, pad=self.tokens.pad, temperature=temperature
+            )
+        return perturbed_cells(
+            answers.numpy(), sentences, perturbations, tokens=self.tokens, target=spec.target, background=self.background,
+            rule=DeltaRule.from_dict(details.delta_rule) if details.delta_rule else None,
+        )  # fmt: skip
 
     def response_constraint(self) -> Constraint:
         """Return the constraint that perturbation answers are sampled under."""
@@ -347,49 +301,6 @@ class CellLM:
         return Constraint(
             items, [Segment(n, self.tokens.marks[stop], low) for n, stop, low in segments],
             n_tokens=len(self.tokens), pad=self.tokens.pad,
-        )  # fmt: skip
-
-    def _encoding(self) -> Encoding:
-        return Encoding(**self.settings.encoding)
-
-    def _responses(
-        self,
-        sentences: CellSentences,
-        perturbations: Sequence[Perturbation],
-        n_samples: int,
-        answers: np.ndarray,
-        spec: PerturbationResponse,
-        rule: DeltaRule | None,
-    ) -> CellSentences:
-        gene_of = np.full(len(self.tokens), -1, dtype=np.int32)
-        gene_of[self.tokens.gene_tokens] = np.arange(len(self.vocabulary), dtype=np.int32)
-        genes = gene_of[answers]
-        each = len(perturbations) * n_samples
-        rows = np.repeat(np.arange(len(sentences)), each)
-        if spec.target == "delta":
-            if rule is None:
-                msg = "the model answers with deltas but holds no rule to apply them; train it again"
-                raise ModelError(msg)
-            falling = np.cumsum(answers == self.tokens.marks["down"], axis=1) > 0
-            up = [row[mask] for row, mask in zip(genes, (genes >= 0) & ~falling, strict=True)]
-            down = [row[mask] for row, mask in zip(genes, (genes >= 0) & falling, strict=True)]
-            ids, offsets = rule.apply(sentences, rows, up, down)
-            change = np.diff(offsets) - sentences.lengths[rows]
-            n_expressed = np.where(
-                sentences.n_expressed[rows] < 0, -1, np.maximum(sentences.n_expressed[rows] + change, 0)
-            )
-        else:
-            ids = genes[genes >= 0]
-            offsets = np.r_[0, np.cumsum((genes >= 0).sum(axis=1))]
-            n_expressed = np.full(len(rows), -1)
-        obs = sentences.obs.iloc[rows].copy()
-        obs["cell"] = np.asarray(sentences.obs.index.astype(str))[rows]
-        obs["perturbation"] = np.tile(np.repeat([p.name for p in perturbations], n_samples), len(sentences))
-        obs["sample"] = np.tile(np.arange(n_samples), len(sentences) * len(perturbations))
-        obs.index = pd.Index([str(i) for i in range(len(rows))])
-        return CellSentences(
-            ids=ids, offsets=offsets, n_expressed=n_expressed.astype(np.int32), vocabulary=self.vocabulary, obs=obs,
-            encoding=sentences.encoding, background=self.background,
         )  # fmt: skip
 
 
@@ -412,50 +323,9 @@ def load_model(folder: str | os.PathLike[str], *, device: str | None = None, dty
     ModelError
         The files do not belong together or were written by a newer c2s.
     """
-    path = Path(folder)
-    if path.joinpath("model", SETTINGS_FILE).is_file():
-        path = path / "model"  # a run folder of c2s train
-    if not path.joinpath(SETTINGS_FILE).is_file():
-        msg = f"{folder} holds no {SETTINGS_FILE}, so it is not a c2s model; give the folder that c2s train wrote"
-        raise ArtefactError(msg)
-    record = read_json(path / SETTINGS_FILE)
-    if not isinstance(record, dict) or not {"settings", "vocabulary", "background"} <= record.keys():
-        msg = f"{path / SETTINGS_FILE} lacks the settings, the vocabulary or the background; train or copy the model again"
-        raise ArtefactError(msg)
-    written = record["settings"].get("format", FORMAT)
-    if written > FORMAT:  # asked first, because it may hold fields that this c2s does not know
-        msg = f"{folder} was written by a newer c2s (format {written}, this one reads up to {FORMAT}); upgrade c2s"
-        raise ModelError(msg)
-    settings = ModelSettings(**record["settings"])
-    vocabulary = GeneVocabulary.from_dict(record["vocabulary"])
+    parts = ModelParts.read(folder, dtype=dtype)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        with no_bars():
-            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(
-                path, local_files_only=True, trust_remote_code=False, dtype=dtype, use_safetensors=True
-            )
-    except Exception as error:  # transformers, tokenizers and safetensors raise their own kinds
-        msg = f"cannot load the model in {folder}: {error}. The files may be truncated; train or copy it again"
-        raise ArtefactError(msg) from error
-    if model.get_input_embeddings().num_embeddings < len(tokenizer):
-        msg = f"{folder}: {len(tokenizer)} tokens but {model.get_input_embeddings().num_embeddings} embeddings; the files belong to different models"
-        raise ModelError(msg)
     return CellLM(
-        model.to(where).eval(),
-        PartTokenizer(tokenizer, vocabulary),
-        Background.from_dict(record["background"]),
-        settings,
-        decoder=RankDecoder.read(path / "decoder"),
-        responses=_read_responses(path / RESPONSES_FILE),
-    )
-
-
-def _read_responses(path: Path) -> pd.DataFrame | None:
-    if not path.is_file():
-        return None
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        msg = f"cannot read {path}: {error}. It may be truncated; train or copy the model again"
-        raise ArtefactError(msg) from error
+        parts.model.to(where).eval(), parts.tokens, parts.background, parts.settings,
+        decoder=parts.decoder, responses=parts.responses,
+    )  # fmt: skip

@@ -20,6 +20,8 @@ from c2s.errors import ModelError
 IMPLEMENTATION = "c2s_shared_prefix"
 _UNSUPPORTED = ("softcap", "sliding_window", "position_bias", "s_aux")
 _LOGIT_FACTORS = ("logit_scale", "logits_scaling", "logits_scale")  # of Cohere, Granite and the like
+ROWS_PER_BATCH = 2048  # at most
+BATCH_BYTES = {"cpu": 3 << 28, "cuda": 1 << 32}  # what the rows of a batch may hold; other devices are taken for a CPU
 
 
 def shared_prefix_attention(
@@ -152,6 +154,22 @@ class PrefixDecoder:
         self.decoder = model.get_decoder()
         self.n_layers = model.config.num_hidden_layers
         self.device = model.device
+
+    @property
+    def bytes_per_place(self) -> int:
+        """Bytes of one token's keys and values in all layers."""
+        config = self.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return 2 * self.n_layers * heads * width * self.model.dtype.itemsize
+
+    def rows_per_batch(self, places: int, *, beside: int = 0) -> int:
+        """Return how many rows make a batch, at most :data:`ROWS_PER_BATCH` and at least one.
+
+        A row holds keys and values of ``places`` tokens and ``beside`` other bytes; a batch holds :data:`BATCH_BYTES`.
+        """
+        budget = BATCH_BYTES.get(self.device.type, BATCH_BYTES["cpu"])
+        return max(1, min(ROWS_PER_BATCH, budget // (places * self.bytes_per_place + beside)))
 
     @contextmanager
     def attached(self) -> Iterator[None]:

@@ -9,7 +9,8 @@ differences in what the model says.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +18,10 @@ from torch import Tensor
 
 from c2s.engines.constraint import Constraint
 from c2s.errors import ConfigError
-from c2s.models.prefix import PrefixDecoder, RowCache, left_padded
+from c2s.models.prefix import PrefixCache, PrefixDecoder, RowCache, left_padded
+
+BYTES_PER_TOKEN = 11  # of each row at its peak: logits and noise, 4 each, and three masks
+SLAB = 1 << 22  # elements of noise made at once
 
 
 def noise_keys(seed: int, cells: Sequence[str], n_samples: int) -> np.ndarray:
@@ -41,10 +45,20 @@ def keyed_gumbel(keys: Tensor, place: int, tokens: Tensor) -> Tensor:
     tokens : Tensor, shape (n_tokens,), int64
         Token ids.
     """
-    state = _mix(keys + _signed((place + 1) * 0x9E3779B97F4A7C15))
-    bits = _mix(state[:, None] + (tokens[None, :] + 1) * _signed(0xC2B2AE3D27D4EB4F))
-    uniform = ((bits >> 40) & 0xFFFFFF).to(torch.float64).add_(0.5).mul_(1.0 / (1 << 24))
-    return uniform.log_().neg_().log_().neg_().float()
+    states = _mix(keys + _signed((place + 1) * 0x9E3779B97F4A7C15))
+    steps = (tokens + 1) * _signed(0xC2B2AE3D27D4EB4F)
+    noise = torch.empty(len(keys), len(tokens), device=keys.device)
+    for rows in _slabs(noise):
+        bits = _mix(states[rows, None] + steps)
+        uniform = ((bits >> 40) & 0xFFFFFF).to(torch.float64).add_(0.5).mul_(1.0 / (1 << 24))
+        noise[rows] = uniform.log_().neg_().log_().neg_()
+    return noise
+
+
+def _slabs(matrix: Tensor) -> Iterator[slice]:
+    """Yield spans of rows of at most :data:`SLAB` elements, so that what is computed on the way to them stays small."""
+    size = max(1, SLAB // matrix.shape[1])
+    yield from (slice(start, start + size) for start in range(0, len(matrix), size))
 
 
 def _signed(x: int) -> int:
@@ -69,7 +83,7 @@ def sample_answers(
     pad: int,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Draw one answer per cell, suffix and sample.
+    """Draw one answer per cell, suffix and sample, in batches of bounded memory; a cell's prefix is run once.
 
     Parameters
     ----------
@@ -94,9 +108,43 @@ def sample_answers(
     if not 0 <= temperature < float("inf"):
         msg = f"temperature is {temperature}; give 0 (the most likely token) or a number above it"
         raise ConfigError(msg)
-    device = decoder.device
     n_cells, each, n_samples = len(prefixes), len(suffixes[0]), keys.shape[1]
-    prefix = decoder.prefill(prefixes, pad=pad)
+    longest = max(len(suffix) for row in suffixes for suffix in row)
+    shared = -(-max(map(len, prefixes)) // (each * n_samples))  # a row's part of its cell's prefix
+    rows = decoder.rows_per_batch(
+        shared + longest + constraint.max_length, beside=BYTES_PER_TOKEN * constraint.n_tokens
+    )
+    cells = max(1, rows // (each * n_samples))
+    samples = min(n_samples, rows)
+    drugs = max(1, rows // (cells * samples))
+    answers = torch.full((n_cells, each, n_samples, constraint.max_length), pad, dtype=torch.long)
+    for c in _spans(n_cells, cells):
+        prefix = decoder.prefill(prefixes[c], pad=pad)
+        for e, s in itertools.product(_spans(each, drugs), _spans(n_samples, samples)):
+            asked = [row[e] for row in suffixes[c]]
+            answers[c, e, s] = _sample_batch(
+                decoder, prefix, asked, constraint, keys[c, s], pad=pad, temperature=temperature
+            )
+    return answers
+
+
+def _spans(n: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _sample_batch(
+    decoder: PrefixDecoder,
+    prefix: PrefixCache,
+    suffixes: Sequence[Sequence[Sequence[int]]],
+    constraint: Constraint,
+    keys: np.ndarray,
+    *,
+    pad: int,
+    temperature: float,
+) -> Tensor:
+    """Draw the answers of one batch, whose cells' prefixes have run; see :func:`sample_answers`."""
+    device = decoder.device
+    n_cells, each, n_samples = len(suffixes), len(suffixes[0]), keys.shape[1]
     flat = [suffix for row in suffixes for suffix in row]
     ids, seen = left_padded(flat, pad, device)
     rows = RowCache(decoder.n_layers, ids.shape[1] + constraint.max_length)
@@ -120,11 +168,14 @@ def sample_answers(
     for place in range(constraint.max_length):
         logits = decoder.logits(hidden, tokens)
         if temperature > 0:
-            logits = logits / temperature + keyed_gumbel(all_keys, place, tokens)[key_index[alive]]
+            logits.div_(temperature)
+            noise = keyed_gumbel(all_keys, place, tokens)
+            for span in _slabs(logits):
+                logits[span] += noise[key_index[alive[span]]]
+            del noise
         allowed = constraint.step(prefix_answers)
-        logits = logits.masked_fill(~allowed[:, tokens], -torch.inf)
-        chosen = tokens[logits.argmax(-1)]
-        chosen = chosen.masked_fill(allowed[:, constraint.pad], pad)
+        logits.masked_fill_(~allowed[:, tokens], -torch.inf)
+        chosen = tokens[logits.argmax(-1)].masked_fill(allowed[:, constraint.pad], pad)
         answers[alive, place] = chosen
         done = (answers[alive] == stops[-1]).any(-1)
         if done.all() or place + 1 == constraint.max_length:

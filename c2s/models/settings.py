@@ -9,7 +9,7 @@ from pydantic import Field
 from c2s.config import Config
 
 SETTINGS_FILE = "c2s.json"
-FORMAT = 1
+FORMAT = 2  # 1 had no conditions, and moved_ranks in perturbation_response
 
 
 class PerturbationSettings(Config):
@@ -34,5 +34,6 @@ class ModelSettings(Config):
     n_expressed: int = 0  # training median of genes expressed per cell
     labels: tuple[str, ...] = ()
     label_share: tuple[float, ...] = ()  # share of each label among training cells
+    conditions: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # generation's: name -> values seen
     perturbation: PerturbationSettings | None = None
     training: dict[str, Any] = Field(default_factory=dict)  # data hash, seed, steps, tokens, seconds, losses

@@ -3,7 +3,8 @@
 A decoy asks what the model says of a drug it has no reason to believe in. Decoys with *seen* targets take the targets of
 a training perturbation whose observed response leaves the programme alone; decoys with *unseen* targets take genes that
 no training perturbation acts on and that are not in the programme, matched to the library's unseen targets in how many
-cells express them, because a model knows a common gene better than a rare one. Names are letters of the library's lengths.
+cells express them, because a model knows a common gene better than a rare one. Names are letters of the library's lengths;
+mechanism, dose and time are those of a library row.
 """
 
 from __future__ import annotations
@@ -94,12 +95,11 @@ def make_decoys(
             "no training perturbation with targets leaves %s alone: all decoys have unseen targets", programme.name
         )
     lengths = np.array([len(row.name) for row in drugs] or [8])
-    mechanisms = [row.mechanism for row in drugs]
     taken = {row.name for row in (*library, *trained)}
     decoys = []
     for number in range(n):
         name = _letters(int(rng.choice(lengths)), rng, taken)
-        mechanism = str(rng.choice(mechanisms)) if mechanisms else ""
+        like = drugs[int(rng.integers(len(drugs)))] if drugs else Perturbation(name)
         if number < n_unseen:
             wanted = (
                 templates[int(rng.integers(len(templates)))] if templates else novel[rng.integers(len(novel), size=1)]
@@ -107,7 +107,8 @@ def make_decoys(
             targets = tuple(dict.fromkeys(symbols[_alike(gene, novel, detection, rng)] for gene in wanted))
         else:
             targets = donors[int(rng.integers(len(donors)))].targets
-        decoys.append(Perturbation(name, targets=targets, mechanism=mechanism, role="decoy"))
+        shown = {"mechanism": like.mechanism, "dose": like.dose, "time": like.time}
+        decoys.append(Perturbation(name, targets=targets, role="decoy", **shown))
     return decoys
 
 

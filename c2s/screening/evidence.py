@@ -16,19 +16,13 @@ PARTS = ("first", "second", "split", "significant", "same_sign", "head_room")
 
 
 def setting(record: Mapping[str, Any], table: pd.DataFrame, name: str) -> float | None:
-    """Return a number named ``name`` from anywhere in the record's config, else from ``table.attrs``, else None."""
-    waiting: list[Any] = [record.get("config") or {}, dict(table.attrs)]
-    while waiting:
-        value = waiting.pop(0)
-        if isinstance(value, Mapping):
-            if isinstance(value.get(name), int | float) and not isinstance(value[name], bool):
-                return float(value[name])
-            waiting.extend(value.values())
-    return None
+    """Return the number ``name`` of the record's config, else of ``table.attrs``, else None."""
+    value = (record.get("config") or {}).get(name, table.attrs.get(name))
+    return None if value is None else float(value)
 
 
 def verdicts(table: pd.DataFrame) -> list[str]:
-    """Return ``hit``, ``refused`` (all but head-room speaks for it, or a refusal is on record) or ``no hit`` per row."""
+    """Return ``hit``, ``refused`` (head-room was asked for and not shown) or ``no hit`` per row."""
     refused = text(table, "refused_because") != ""
     return [
         "hit" if hit else "refused" if no else "no hit"

@@ -61,7 +61,8 @@ def judge_head_room(
     """
     controls = _control_rows(effects, positive_controls)
     rise = np.clip(-effects.rank_shift.astype(np.float64), 0, None)
-    reach = _reach_without(rise[:, 1], rows, controls)
+    names = effects.rows["name"].astype(str).to_numpy()
+    reach = _reach_without(rise[:, 1], rows, controls, names)
     first = rise[rows, 0]
     total = first.sum(axis=1)
     showable = (reach >= ENOUGH * first) & (first > 0)
@@ -79,17 +80,16 @@ def judge_head_room(
 
 
 def _reach_without(
-    rise: NDArray[np.float64], rows: NDArray[np.intp], controls: NDArray[np.intp]
+    rise: NDArray[np.float64], rows: NDArray[np.intp], controls: NDArray[np.intp], names: NDArray[np.str_]
 ) -> NDArray[np.float64]:
-    """Return the largest rise of each gene among the controls, a row not counting for itself, shape (n, k)."""
+    """Return the largest rise of each gene among the controls, no row of the same name counting, shape (n, k)."""
     reach = np.full((len(rows), rise.shape[1]), -np.inf)
     if len(controls):
-        best = rise[controls].argmax(axis=0)
-        reach[:] = rise[controls].max(axis=0)
-        others = rise[controls].copy()
-        others[best, np.arange(rise.shape[1])] = -np.inf
-        own = rows[:, None] == controls[best][None, :]
-        reach = np.where(own, others.max(axis=0), reach)
+        best = controls[rise[controls].argmax(axis=0)]
+        reach[:] = rise[best, np.arange(rise.shape[1])]
+        for i in np.flatnonzero((names[rows][:, None] == names[best]).any(axis=1)):
+            others = rise[controls[names[controls] != names[rows[i]]]]
+            reach[i] = others.max(axis=0, initial=-np.inf)
     return reach
 
 

@@ -86,8 +86,8 @@ def call_hits(
     Returns
     -------
     DataFrame
-        ``attrs`` holds ``replication`` (plain words), ``interval_level``, ``smallest_p`` (smallest ``p_split`` that
-        every row could reach; NaN without null), ``decoys`` (number used per support class) and ``notes`` (texts).
+        ``attrs`` holds ``replication`` (plain words), ``interval_level``, ``decoys`` (number used per support class),
+        ``smallest_p`` (the ``p_split`` that a row of each class could reach; empty without null) and ``notes`` (texts).
 
     Raises
     ------
@@ -140,7 +140,6 @@ def call_hits(
         & table["same_sign"]
         & (table["refused_because"] == "")
     )
-    smallest = 1 / (1 + min(decoys.values())) if decoys else float("nan")
     for label, chosen in (("seen", ~unseen), ("unseen", unseen)):
         notes += _resolution_note(label, decoys.get(label, 0), int(table["q_value"][chosen].notna().sum()), fdr)
     ranks = {"hit": False, "p_value": True, "split": False, "perturbation": True}
@@ -148,7 +147,7 @@ def call_hits(
     table.attrs = {
         "replication": measured.replication,
         "interval_level": level,
-        "smallest_p": smallest,
+        "smallest_p": {label: 1 / (1 + n) for label, n in decoys.items()},
         "decoys": decoys,
         "notes": notes,
     }

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 # columns of a plan's cells, named so that none of the user's is hidden
 CONTEXT, UNIT = "screen_context", "screen_unit"
 TOKENS_TIMED = 64  # rows of the trial that the cost estimate rests on
+IDS_AT_ONCE = 1 << 25  # gene ids of the sentences held at once while they are scored
 
 
 @dataclass
@@ -138,11 +139,22 @@ def _scores(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return scores (b, n_rows) per statistic, means over samples, and programme ranks (b, n_rows, n_samples, k)."""
     config = plan.config
-    after = model.perturb(cells, perturbations, n_samples=config.n_samples, seed=seed, temperature=config.temperature)
-    shape = (len(cells), len(perturbations), config.n_samples)
-    scores = programme_scores(after, plan.gene_ids, max_rank=plan.max_rank, decoder=model.decoder)
-    ranks = after.ranks(plan.gene_ids, absent=plan.max_rank + 1).reshape(*shape, -1)
-    return {name: values.reshape(shape).mean(axis=2) for name, values in scores.items()}, ranks
+    details = model.settings.perturbation
+    read = cells.obs.columns.intersection(list(details.context_keys if details else ()))
+    cells = cells.with_obs(cells.obs[read])  # all that the model reads; nothing else is repeated for every row
+    longest = (len(cells.ids) + len(cells) * model.response_constraint().max_length) * config.n_samples
+    size = max(1, IDS_AT_ONCE // longest)
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in STATISTICS}
+    ranks = []
+    for start in range(0, len(perturbations), size):
+        chosen = perturbations[start : start + size]
+        after = model.perturb(cells, chosen, n_samples=config.n_samples, seed=seed, temperature=config.temperature)
+        shape = (len(cells), len(chosen), config.n_samples)
+        found = programme_scores(after, plan.gene_ids, max_rank=plan.max_rank, decoder=model.decoder)
+        for name, values in found.items():
+            scores[name].append(values.reshape(shape).mean(axis=2))
+        ranks.append(after.ranks(plan.gene_ids, absent=plan.max_rank + 1).reshape(*shape, -1))
+    return {name: np.concatenate(parts, axis=1) for name, parts in scores.items()}, np.concatenate(ranks, axis=1)
 
 
 def run_blocks(model: CellLM, plan: ScreenPlan, folder: Path, blocks: Iterable[int], *, progress: bool = True) -> None:
@@ -168,19 +180,27 @@ def gather(plan: ScreenPlan, folder: Path) -> tuple[ScreenEffects, dict[str, np.
     ArtefactError
         Work items are missing: their shards have not run.
     """
-    found = [read_part(folder, block, plan) for block in range(len(plan.blocks))]
-    missing = [block for block, part in enumerate(found) if part is None]
-    if missing:
-        msg = f"{len(missing)} of {len(found)} parts are missing ({', '.join(map(str, missing[:8]))}…); run the remaining shards first"
-        raise ArtefactError(msg)
-    parts = [part for part in found if part is not None]
-    joined = {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
     context = plan.cells.obs[CONTEXT].to_numpy()
-    sides = [context == value for value in plan.config.contexts]
-    by_context = {
-        name: np.stack([joined[name][..., side].mean(axis=-1) for side in sides], axis=-2)
-        for name in ("rank_shift", "control_rank", "present")
-    }
+    sides = np.stack([context == value for value in plan.config.contexts])
+    kept: dict[str, list[np.ndarray]] = {}
+    sums: dict[str, np.ndarray] = {}  # of cells, per context: what is told of each cell is too large to keep
+    missing = []
+    for block, span in enumerate(plan.blocks):
+        part = read_part(folder, block, plan)
+        if part is None:
+            missing.append(block)
+            continue
+        for name, array in part.items():
+            if name in ("rank_shift", "control_rank", "present"):
+                here = np.stack([array[..., side].sum(axis=-1, dtype=np.float64) for side in sides[:, span]], axis=-2)
+                sums[name] = here + sums.get(name, 0.0)
+            else:
+                kept.setdefault(name, []).append(array)
+    if missing:
+        msg = f"{len(missing)} of {len(plan.blocks)} parts are missing ({', '.join(map(str, missing[:8]))}…); run the remaining shards first"
+        raise ArtefactError(msg)
+    joined = {name: np.concatenate(arrays, axis=-1) for name, arrays in kept.items()}
+    by_context = {name: (total / sides.sum(axis=1)[:, None]).astype(np.float32) for name, total in sums.items()}
     cells = pd.DataFrame({"cell": plan.cells.obs.index, "context": context, "unit": plan.cells.obs[UNIT].to_numpy()})
     effects = ScreenEffects(
         rows=plan.rows,

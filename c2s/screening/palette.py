@@ -38,7 +38,7 @@ CLASS_COLOURS: tuple[tuple[str, str], ...] = (
     ("#4c4c50", "#b9b9bf"),
 )
 SYMBOLS = {"hit": "diamond", "refused": "square-x-open", "no hit": "circle"}
-VERDICT_NAMES = {"hit": "Hit", "refused": "Refused: floor or ceiling", "no hit": "No hit"}
+VERDICT_NAMES = {"hit": "Hit", "refused": "Refused: no head-room shown", "no hit": "No hit"}
 FONT = 'Inter, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif'
 
 

@@ -119,7 +119,7 @@ def page(
         "n_cells": effects.cells["context"].value_counts().to_dict(),
         "n_units": effects.cells.groupby("context")["unit"].nunique().to_dict(),
         "replication": record.get("replication") or table.attrs.get("replication") or "",
-        "smallest_p": record.get("smallest_p", table.attrs.get("smallest_p")),
+        "smallest_p": record.get("smallest_p") or table.attrs.get("smallest_p") or {},
         "gates": gates,
         "gates_failed": [gate for gate in gates if gate.get("passed") is False],
         "gates_untestable": [gate for gate in gates if gate.get("passed") is None],
@@ -139,9 +139,7 @@ def page(
         "head_room": head_room.to_dict("records"),
         "pathways": _pathway_cards(pathways, drawn),
         "pathways_left_out": max(0, len(pathways) - MAX_PATHWAYS),
-        "provenance": {
-            key: flat(record.get(key) or {}) for key in ("config", "model", "counts", "seeds", "timings", "estimate")
-        },
+        "provenance": {key: flat(record.get(key) or {}) for key in ("config", "model", "counts", "seeds", "timings")},
         "columns": _columns(table, called, passes),
         "figures": drawn,
         "palette": palette.PALETTE,
@@ -313,7 +311,14 @@ def _environment() -> Any:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        {"embedded": embedded, "effect": shown_effect, "p": shown_p, "value": shown_value, "source": Markup}
+        {
+            "embedded": embedded,
+            "effect": shown_effect,
+            "p": shown_p,
+            "value": shown_value,
+            "flat": flat,
+            "source": Markup,
+        }
     )
     return environment
 

@@ -94,6 +94,9 @@ def screen(
     """
     config = ScreenConfig(**{**(config.model_dump() if config else {}), **settings})
     if out is None:
+        if shard is not None:
+            msg = "a shard needs out=, a folder that keeps its part until the others have run"
+            raise ConfigError(msg)
         with tempfile.TemporaryDirectory() as scratch:
             return screen(model, cells, library, scratch, config=config, progress=progress, truth=truth)
     if config.threads:
@@ -155,6 +158,8 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
         msg = f"max_rank is {config.max_rank}, but {programme.name} has {len(gene_ids)} genes; a sentence must hold them all"
         raise ConfigError(msg)
     sentences = _screened_cells(model, cells, config)
+    for note in _foreign_contexts(model, config):
+        logger.warning(note)
     trained = [Perturbation.from_dict(row) for row in details.library]
     learned = [row for row in trained if row.name not in details.held_out]
     vehicles = [row for row in rows if row.role == "vehicle"] or [row for row in trained if row.role == "vehicle"]
@@ -194,7 +199,7 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
     perturbations = [p for _, members in groups for p in members]
     table = pd.DataFrame(frame)
     swap = (
-        np.flatnonzero(table["set"] == "reference")
+        np.flatnonzero((table["set"] == "reference") & (table["support"] == "seen"))
         if config.context_key in details.context_keys
         else np.array([], dtype=int)
     )
@@ -214,6 +219,19 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
     return ScreenPlan(sentences, vehicles[0], table, perturbations, swap, gene_ids, max_rank, programme, config, key)
 
 
+def _foreign_contexts(model: CellLM, config: ScreenConfig) -> list[str]:
+    """Return what to say of contexts that a model which reads the context column was never trained on."""
+    details = model.settings.perturbation
+    if details is None or config.context_key not in details.context_keys or model.responses is None:
+        return []
+    known = sorted(set(model.responses[config.context_key].astype(str)))
+    foreign = [context for context in config.contexts if context not in known]
+    if not foreign:
+        return []
+    trained = f"the model was trained with {config.context_key} = {', '.join(known)}, not with {' and '.join(foreign)}"
+    return [f"{trained}: what it says there is a guess"]
+
+
 def _screened_cells(model: CellLM, cells: AnnData, config: ScreenConfig) -> CellSentences:
     """Return the sentences of the screened cells with context and unit, at most ``cells_per_unit`` a unit and context."""
     values = require_column(cells.obs, config.context_key, "context_key").astype(str)
@@ -228,6 +246,7 @@ def _screened_cells(model: CellLM, cells: AnnData, config: ScreenConfig) -> Cell
         if key not in cells.obs:
             msg = f"the model reads the context column {key!r}, which obs lacks; found {', '.join(map(str, cells.obs))}. Add it"
             raise DataError(msg)
+        complete_column(cells.obs[keep], key, "a context column of the model")
     if details is not None and details.perturbation_key in cells.obs:
         untreated = (cells.obs[details.perturbation_key].astype(str) == details.control).to_numpy()
         logger.info(
@@ -269,11 +288,13 @@ def _silent(model: CellLM, gene_ids: np.ndarray) -> set[str]:
 
 
 def _reference(trained: Sequence[Perturbation], held_out: Sequence[str], config: ScreenConfig) -> list[Perturbation]:
-    """Return training perturbations for the gates: those held out first, then a seeded draw of the others."""
+    """Return training perturbations for the gates, in a seeded order: at most half of them were held out."""
     drugs = [row for row in trained if row.role != "vehicle"]
     rng = np.random.default_rng([config.seed, 29])
-    order = sorted(rng.permutation(len(drugs)), key=lambda i: drugs[i].name not in held_out)
-    return [drugs[i] for i in order[: config.n_reference]]
+    order = [drugs[i] for i in rng.permutation(len(drugs))]
+    unseen = [row for row in order if row.name in held_out][: config.n_reference // 2]
+    learnt = [row for row in order if row.name not in held_out]
+    return [*unseen, *learnt][: config.n_reference]
 
 
 def _open_folder(folder: Path, plan: ScreenPlan, *, overwrite: bool) -> Path:
@@ -309,15 +330,19 @@ def finish(
         co_treatment=config.co_treatment,
         seed=config.seed,
     )
-    attrs = dict(table.attrs)
+    listed = [_library(plan)[name] for name in table["perturbation"]]
+    for place, column in enumerate(("dose", "time", "smiles"), start=3):
+        values = [getattr(row, column) for row in listed]
+        if any(values):
+            table.insert(place, column, values)
+    attrs = {**table.attrs, "notes": [*_foreign_contexts(model, config), *table.attrs["notes"]]}
     details = model.settings.perturbation
     trained = [Perturbation.from_dict(row) for row in details.library] if details else []
     rivals = Rivals.of(
         model.responses, trained, context_key=config.context_key, contexts=config.contexts, gene_ids=plan.gene_ids
     )
     if rivals is not None:
-        by_name = {p.name: p for p, kind in zip(plan.perturbations, plan.rows["set"], strict=True) if kind == "library"}
-        for name, split in rivals.splits([by_name[name] for name in table["perturbation"]]).items():
+        for name, split in rivals.splits(listed).items():
             if name != "mean":  # the mean response gives every drug the same split
                 table[f"{name}_split"] = split
     asked = [
@@ -326,7 +351,7 @@ def finish(
         gates.vehicle_is_zero(effects),
         gates.controls_behave(effects, table, delta=config.delta),
         gates.near_training(table),
-        gates.beats_baselines(rivals.held_out_scores(effects) if rivals else None),
+        gates.beats_baselines(rivals.held_out_scores(effects) if rivals else None, contexts_known=rivals is not None),
     ]
     record = _record(model, plan, effects, attrs, asked)
     if truth is not None:
@@ -376,13 +401,18 @@ def _record(
     }  # fmt: skip
 
 
+def _library(plan: ScreenPlan) -> dict[str, Perturbation]:
+    """Return the library's perturbations by name; decoys and reference rows may repeat a name."""
+    return {p.name: p for p, kind in zip(plan.perturbations, plan.rows["set"], strict=True) if kind == "library"}
+
+
 def _pathways(model: CellLM, plan: ScreenPlan, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return predicted pathway changes of the hits (else of the largest splits), per context, on a few cells."""
     chosen = table[table["hit"]] if table["hit"].any() else table[table["role"] == "drug"]
     names = list(chosen["perturbation"][:PATHWAY_ROWS])
     if not names:
         return {}
-    by_name = dict(zip(plan.rows["name"], plan.perturbations, strict=True))
+    by_name = _library(plan)
     shifts = {}
     for context in plan.config.contexts:
         cells = plan.cells[np.flatnonzero(plan.cells.obs[CONTEXT].to_numpy() == context)[:16]]

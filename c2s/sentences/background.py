@@ -87,13 +87,6 @@ class Background:
         _count(matrix.indices, cells)
         return cls(vocabulary, cells / matrix.shape[0], matrix.shape[0])
 
-    def align(self, vocabulary: GeneVocabulary) -> Background:
-        """Return this background on the genes of ``vocabulary``; genes unknown to it have detection 0."""
-        known, positions = self._positions(vocabulary)
-        detection = np.zeros(len(vocabulary))
-        detection[known] = self.detection[positions]
-        return Background(vocabulary, detection, self.n_cells)
-
     def tie_ranks(self, vocabulary: GeneVocabulary) -> np.ndarray:
         """Return each gene's place among equals, int32, shape (len(vocabulary),): 0 comes first.
 

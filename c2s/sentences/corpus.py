@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import pandas as pd
 
-from c2s.artefacts import prepare_folder, read_json, write_json
+from c2s.artefacts import read_json, whole_folder, write_json
 from c2s.cells.genes import GeneVocabulary, listed
 from c2s.config import Config
 from c2s.errors import ArtefactError, ConfigError, DataError, MissingDependencyError
@@ -213,29 +213,30 @@ class CellSentences:
         return found if np.array_equal(unique, genes) else np.ascontiguousarray(found[:, inverse])
 
     def write(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the corpus: ``part-*.parquet`` and, last, ``corpus.json``. Return the folder.
+        """Write the corpus, whole or not at all: ``part-*.parquet`` and ``corpus.json``. Return the folder.
 
         Raises
         ------
         ArtefactError
-            The folder is not empty and ``overwrite`` is false.
+            The folder is not empty and ``overwrite`` is false, or c2s did not write it
+            (:func:`c2s.artefacts.check_folder`).
         DataError
-            A column of ``obs`` cannot be stored.
+            A column of ``obs`` cannot be stored; what the folder held is still there.
         """
-        target = prepare_folder(folder, overwrite=overwrite)
-        renamed = write_parts(target, self)
-        record = {
-            "format": "c2s-corpus",
-            "version": FORMAT_VERSION,
-            "n": len(self),
-            "n_ids": len(self.ids),
-            "obs_columns": renamed,
-            "vocabulary": self.vocabulary.to_dict(),
-            "encoding": self.encoding.model_dump(mode="json"),
-            "background": None if self.background is None else self.background.to_dict(),
-        }
-        write_json(target / "corpus.json", record)
-        return target
+        with whole_folder(folder, overwrite=overwrite) as scratch:
+            renamed = write_parts(scratch, self)
+            record = {
+                "format": "c2s-corpus",
+                "version": FORMAT_VERSION,
+                "n": len(self),
+                "n_ids": len(self.ids),
+                "obs_columns": renamed,
+                "vocabulary": self.vocabulary.to_dict(),
+                "encoding": self.encoding.model_dump(mode="json"),
+                "background": None if self.background is None else self.background.to_dict(),
+            }
+            write_json(scratch / "corpus.json", record)
+        return Path(folder)
 
     def to_dataset(self) -> datasets.Dataset:
         """Return a Hugging Face dataset with columns ``cell``, ``ids``, ``n_expressed`` and those of ``obs``."""
@@ -244,8 +245,7 @@ class CellSentences:
         except ImportError as error:
             msg = "to_dataset needs the package datasets: pip install datasets"
             raise MissingDependencyError(msg) from error
-        table, _ = sentence_table(self, plain=True)
-        return datasets.Dataset(table)
+        return datasets.Dataset(sentence_table(self))
 
     @classmethod
     def from_lists(

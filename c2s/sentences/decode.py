@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 
-from c2s.artefacts import atomic_path, prepare_folder, read_json, write_json
+from c2s.artefacts import read_json, whole_folder, write_json
 from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.cells.normalise import Scale, to_log1p_cp10k
 from c2s.cells.reading import expression
@@ -230,11 +230,14 @@ class RankDecoder:
         return mapping
 
     def write(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write ``decoder.json`` and, for ``"gene"``, ``genes.npy``. Return the folder; a full one is an ArtefactError."""
-        target = prepare_folder(folder, overwrite=overwrite)
-        if self.surface is not None:
-            with atomic_path(target / "genes.npy") as temporary, temporary.open("wb") as stream:
-                np.save(stream, np.stack([self.surface.gene_offset, self.surface.gene_slope]), allow_pickle=False)
+        """Write ``decoder.json`` and, for ``"gene"``, ``genes.npy``, whole or not at all. Return the folder.
+
+        Raises
+        ------
+        ArtefactError
+            The folder is not empty and ``overwrite`` is false, or c2s did not write it
+            (:func:`c2s.artefacts.check_folder`).
+        """
         record = {
             "format": "c2s-decoder",
             "version": FORMAT_VERSION,
@@ -245,8 +248,12 @@ class RankDecoder:
             "vocabulary": self.vocabulary.to_dict(),
             "background": None if self.background is None else self.background.to_dict(),
         }
-        write_json(target / "decoder.json", record)
-        return target
+        with whole_folder(folder, overwrite=overwrite) as scratch:
+            if self.surface is not None:
+                lines = np.stack([self.surface.gene_offset, self.surface.gene_slope])
+                np.save(scratch / "genes.npy", lines, allow_pickle=False)
+            write_json(scratch / "decoder.json", record)
+        return Path(folder)
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Self:

@@ -144,8 +144,9 @@ class DeltaRule:
             )  # fmt: skip
 
         over_rows(work, len(rows))
-        keep = np.arange(len(ids)) - np.repeat(room[:-1], np.diff(room)) < np.repeat(lengths, np.diff(room))
-        return ids[keep], np.r_[0, np.cumsum(lengths)].astype(np.int64)
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        _close_gaps(ids, room, offsets)
+        return ids[: offsets[-1]], offsets
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able values."""
@@ -252,3 +253,11 @@ def _apply(
                 out[room[i] + kept] = gene[order[j]]
                 kept += 1
         lengths[i] = kept
+
+
+@numba.njit(nogil=True, cache=True)
+def _close_gaps(ids: Any, room: Any, offsets: Any) -> None:
+    """Move row ``i``, which starts at ``room[i]``, to ``offsets[i]``; no row moves right, so it is done in place."""
+    for i in range(len(offsets) - 1):
+        for j in range(offsets[i + 1] - offsets[i]):
+            ids[offsets[i] + j] = ids[room[i] + j]

@@ -10,7 +10,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from c2s.artefacts import atomic_path
 from c2s.errors import ArtefactError, DataError
 
 if TYPE_CHECKING:
@@ -21,50 +20,58 @@ MAX_ROWS = 200_000  # sentences a shard
 MAX_IDS = 200_000_000  # ids a shard; list<int32> offsets end at 2^31
 
 
-def sentence_table(sentences: CellSentences, *, plain: bool = False) -> tuple[pa.Table, dict[str, str]]:
-    """Return the sentences as an Arrow table, and for each column of ``obs`` its name in the table.
+def sentence_table(sentences: CellSentences) -> pa.Table:
+    """Return the sentences as one Arrow table, categories as their values, for readers that know no dictionaries."""
+    obs, _ = obs_table(sentences.obs)
+    for place, field in enumerate(obs.schema):
+        if pa.types.is_dictionary(field.type):
+            obs = obs.set_column(place, field.name, obs[field.name].cast(field.type.value_type))
+    return _joined(sentences, obs)
 
-    Parameters
-    ----------
-    plain
-        Write categories as their values, for readers that know no dictionaries.
+
+def obs_table(obs: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
+    """Return ``obs`` as an Arrow table, and for each column of the table its name in ``obs``.
 
     Raises
     ------
     DataError
-        A column of ``obs`` has values Arrow cannot hold.
+        A column has values Arrow cannot hold, or its name clashes with another.
     """
-    names = {column: f"obs_{column}" if column in RESERVED else str(column) for column in sentences.obs.columns}
+    names = {column: f"obs_{column}" if column in RESERVED else str(column) for column in obs.columns}
     if len(set(names.values())) < len(names):
         msg = f"columns of obs are called {sorted(set(map(str, names)))}; rename those that clash with {', '.join(RESERVED)}"
         raise DataError(msg)
-    ids = pa.ListArray.from_arrays(pa.array(sentences.offsets.astype(np.int32)), pa.array(sentences.ids))
-    columns = {
-        "cell": pa.array(sentences.obs.index.astype(str), type=pa.string()),
-        "ids": ids,
-        "n_expressed": pa.array(sentences.n_expressed),
-    }
+    columns = {}
     for column, name in names.items():
-        values = sentences.obs[column]
+        values = obs[column]
         try:
-            array = pa.array(values, from_pandas=True)
+            columns[name] = pa.array(values, from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             msg = f"obs[{column!r}] ({values.dtype}) cannot be stored: {error}. Make it text by obs[{column!r}].astype(str)"
             raise DataError(msg) from error
-        if plain and pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        columns[name] = array
     return pa.table(columns), {name: str(column) for column, name in names.items()}
 
 
+def _joined(sentences: CellSentences, obs: pa.Table) -> pa.Table:
+    """Return the columns of the sentences followed by those of ``obs``."""
+    columns = {
+        "cell": pa.array(sentences.obs.index.astype(str), type=pa.string()),
+        "ids": pa.ListArray.from_arrays(pa.array(sentences.offsets.astype(np.int32)), pa.array(sentences.ids)),
+        "n_expressed": pa.array(sentences.n_expressed),
+    }
+    return pa.table({**columns, **dict(zip(obs.column_names, obs.columns))})
+
+
 def write_parts(folder: Path, sentences: CellSentences) -> dict[str, str]:
-    """Write ``part-00000.parquet`` and on, each atomically; return table column → column of ``obs``."""
-    renamed: dict[str, str] = {}
+    """Write ``part-00000.parquet`` and on; return table column → column of ``obs``.
+
+    All parts have one schema, that of the whole ``obs``: a column may be empty in one part and text in another.
+    """
+    obs, renamed = obs_table(sentences.obs)
     for number, start in enumerate(starts := shard_starts(sentences.offsets)):
         stop = starts[number + 1] if number + 1 < len(starts) else len(sentences)
-        table, renamed = sentence_table(sentences[start:stop])
-        with atomic_path(folder / f"part-{number:05d}.parquet") as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+        table = _joined(sentences[start:stop], obs.slice(start, stop - start))
+        pq.write_table(table, folder / f"part-{number:05d}.parquet", compression="zstd")
     return renamed
 
 
@@ -85,7 +92,7 @@ def read_parts(folder: Path, columns: dict[str, str]) -> tuple[np.ndarray, np.nd
     Raises
     ------
     ArtefactError
-        A shard is missing or cannot be read.
+        A shard is missing, cannot be read or does not fit the others.
     """
     files = sorted(folder.glob("part-*.parquet"))
     if not files:
@@ -98,11 +105,15 @@ def read_parts(folder: Path, columns: dict[str, str]) -> tuple[np.ndarray, np.nd
         except (pa.ArrowInvalid, OSError) as error:
             msg = f"cannot read {file}: {error}. It is truncated; write the corpus again"
             raise ArtefactError(msg) from error
-    lacking = [name for name in (*RESERVED, *columns) if name not in tables[0].column_names]
-    if lacking:
-        msg = f"{files[0]} has no columns {', '.join(lacking)}; write the corpus again"
-        raise ArtefactError(msg)
-    table = pa.concat_tables(tables).unify_dictionaries()
+        lacking = [name for name in (*RESERVED, *columns) if name not in tables[-1].column_names]
+        if lacking:
+            msg = f"{file} has no columns {', '.join(lacking)}; write the corpus again"
+            raise ArtefactError(msg)
+    try:
+        table = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        msg = f"the parts in {folder} do not fit each other: {error}. Write the corpus again"
+        raise ArtefactError(msg) from error
     chunks = table["ids"].chunks
     ids = np.concatenate([np.empty(0, np.int32), *(chunk.flatten().to_numpy() for chunk in chunks)])
     lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(chunk.offsets.to_numpy()) for chunk in chunks)])

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from c2s.config import Config
+from c2s.models.presets import PRESETS
 
 TaskName = Literal["perturbation_response", "cell_type_annotation", "cell_generation"]
 
@@ -50,7 +51,7 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.lora_rank and self.model in ("c2s-mini", "c2s-small"):
+        if self.lora_rank and self.model in PRESETS:
             msg = f"lora_rank adapts a trained model; {self.model} starts from random weights. Give model= a folder, or lora_rank=0"
             raise ValueError(msg)
         return self

@@ -35,6 +35,8 @@ class PerturbationData:
         Perturbation of each cell.
     library : dict of str to Perturbation
     is_validation : ndarray of bool, shape (n_cells,)
+    is_lone : ndarray of bool, shape (n_cells,)
+        Controls without another control to be compared with; they serve as controls only.
     """
 
     sentences: CellSentences
@@ -42,6 +44,7 @@ class PerturbationData:
     names: np.ndarray
     library: dict[str, Perturbation]
     is_validation: np.ndarray
+    is_lone: np.ndarray
     held_out: tuple[str, ...]
     config: TrainConfig
 
@@ -52,10 +55,10 @@ class PerturbationData:
 
     def rows(self, *, validation: bool) -> np.ndarray:
         """Return the treated rows (vehicle among them) of one side of the split."""
-        return np.flatnonzero(self.is_validation == validation)
+        return np.flatnonzero((self.is_validation == validation) & ~self.is_lone)
 
-    def match(self, treated: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return matched controls of ``treated``, shape (m, n_controls).
+    def match(self, treated: np.ndarray, pools: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return matched controls of ``treated``, none of them in its row of ``pools``, shape (m, n_controls).
 
         Controls come from the same side of the split; from training where the other side has none, as when whole
         perturbations are held out.
@@ -65,28 +68,33 @@ class PerturbationData:
         if not len(control):
             control = np.flatnonzero(is_control & ~self.is_validation)
         return match_controls(
-            self.sentences.obs, perturbed=treated, control=control, by=self.match_by, k=self.config.n_controls, rng=rng
-        )
+            self.sentences.obs, perturbed=treated, control=control, by=self.match_by, k=self.config.n_controls, rng=rng,
+            apart=pools,
+        )  # fmt: skip
 
     def pool(self, treated: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return pools of cells treated alike, shape (m, n_treated), from the same side of the split."""
         among = np.flatnonzero(np.isin(self.is_validation, self.is_validation[treated]))
         by = [*self.match_by, self.config.perturbation_key]
-        return pool_alike(self.sentences.obs, cells=treated, among=among, by=by, k=self.config.n_treated, rng=rng)
+        return pool_alike(
+            self.sentences.obs, cells=treated, among=among, by=by, k=self.config.n_treated, rng=rng,
+            halved=self.names[treated] == self.config.control,
+        )  # fmt: skip
 
     def fit_rule(self, rng: np.random.Generator) -> DeltaRule:
         """Return the delta rule fitted on the training side."""
         treated = self.rows(validation=False)
         config = self.config
+        pools = self.pool(treated, rng)
         return DeltaRule.fit(
-            self.expression, self.pool(treated, rng), self.match(treated, rng), self.names[treated] == config.control,
+            self.expression, pools, self.match(treated, pools, rng), self.names[treated] == config.control,
             n_up=config.n_up, n_down=config.n_down, threshold=config.delta_threshold,
         )  # fmt: skip
 
     def examples(
         self,
         task: PerturbationResponse,
-        rule: DeltaRule | None,
+        rule: DeltaRule,
         *,
         validation: bool,
         passes: int,
@@ -100,10 +108,9 @@ class PerturbationData:
         ]
         perturbations = [self.library[name] for name in self.names[treated]]
         for _ in range(passes):
-            matches = self.match(treated, rng)
-            up, down = (
-                rule.read(self.expression, self.pool(treated, rng), matches) if rule is not None else (None, None)
-            )
+            pools = self.pool(treated, rng)
+            matches = self.match(treated, pools, rng)
+            up, down = rule.read(self.expression, pools, matches)
             yield from task.examples(
                 self.sentences, controls=matches[:, 0], treated=treated, perturbations=perturbations, contexts=contexts,
                 up=up, down=down, name_dropout=0.0 if validation else self.config.name_dropout, rng=rng,
@@ -180,7 +187,21 @@ def prepare(
     is_validation = _split(sentences.obs, names, used, config)
     trained = set(names[~is_validation])
     held_out = tuple(name for name in present if name not in trained and name != config.control)
-    return PerturbationData(sentences, expression, names, used, is_validation, held_out, config)
+    is_lone = _lone_controls(sentences.obs, names == config.control, is_validation, config)
+    return PerturbationData(sentences, expression, names, used, is_validation, is_lone, held_out, config)
+
+
+def _lone_controls(
+    obs: pd.DataFrame, is_control: np.ndarray, is_validation: np.ndarray, config: TrainConfig
+) -> np.ndarray:
+    """Return the mask of controls that have no other control in their stratum and side of the split."""
+    strata = obs[[*config.context_keys, *config.match_by]].astype(str).assign(side=is_validation)
+    among = strata[is_control]
+    lone = np.zeros(len(obs), dtype=bool)
+    lone[is_control] = among.groupby(list(among.columns))["side"].transform("size").to_numpy() == 1
+    if lone.any():
+        logger.info("%d controls have no other control alike; they are matched to treated cells only", lone.sum())
+    return lone
 
 
 def _split(obs: pd.DataFrame, names: np.ndarray, library: dict[str, Perturbation], config: TrainConfig) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 
-from c2s.artefacts import hash_of, prepare_folder, read_json, write_json
+from c2s.artefacts import check_folder, hash_of, prepare_folder, read_json, write_json
 from c2s.cells.library import Perturbation
 from c2s.cells.normalise import to_log1p_cp10k
 from c2s.cells.reading import complete_column, expression
@@ -29,6 +29,7 @@ from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import encode
 from c2s.tasks import CellGeneration, CellTypeAnnotation, PerturbationResponse
 from c2s.training.config import TrainConfig
+from c2s.training.continuing import continued_responses, continued_settings
 from c2s.training.curves import write_curves
 from c2s.training.examples import RenderedExamples, render_examples
 from c2s.training.perturbation_data import PerturbationData, prepare
@@ -78,12 +79,16 @@ def train(
     config = (config or TrainConfig()).with_(**settings) if settings else config or TrainConfig()
     folder = _run_folder(out, config, overwrite=overwrite, resume=resume)
     started = time.monotonic()
-    previous = None if config.model in PRESETS else load_model(config.model)
+    previous = None if config.model in PRESETS else _trained(config.model)
     background = previous.background if previous else Background.fit(adata, layer=config.layer)
     vocabulary = previous.vocabulary if previous else background.vocabulary
     sentences = encode(adata, layer=config.layer, background=background, vocabulary=vocabulary)
     rng = np.random.default_rng([config.seed, 11])
     settings_, data, examples = _examples(adata, sentences, library, config, rng)
+    responses = data.responses() if data is not None else None
+    if previous:
+        settings_ = continued_settings(previous.settings, settings_)
+        responses = continued_responses(previous.responses, responses, settings_)
     tokens = (
         previous.tokens
         if previous
@@ -110,9 +115,6 @@ def train(
     )
     if config.lora_rank:
         trained = trained.merge_and_unload()
-    if previous:  # what this run says nothing of stays as it was
-        said = {name: value for name, value in settings_.model_dump().items() if value}
-        settings_ = previous.settings.with_(**{**said, "tasks": {**previous.settings.tasks, **settings_.tasks}})
     record = {
         "data_hash": sentences.encoding.source_hash, "seed": config.seed, "steps": config.steps, "examples": len(training),
         "tokens": int(training.lengths.mean() * config.batch_size * config.steps), "longest_example": int(training.lengths.max()),
@@ -121,7 +123,6 @@ def train(
         "held_out_loss": next((row["eval_loss"] for row in reversed(history) if "eval_loss" in row), None),
     }  # fmt: skip
     decoder = RankDecoder.fit(adata, layer=config.layer, background=background)
-    responses = data.responses() if data is not None else previous.responses if previous else None
     result = CellLM(
         trained.eval(), tokens, background, settings_.with_(training=record), decoder=decoder, responses=responses
     )
@@ -131,10 +132,17 @@ def train(
     return result
 
 
+def _trained(model: str) -> CellLM:
+    if not Path(model).exists():
+        msg = f"model is {model!r}; give one of the presets {', '.join(PRESETS)}, or the folder of a trained model"
+        raise ConfigError(msg)
+    return load_model(model)
+
+
 def _run_folder(out: str | os.PathLike[str], config: TrainConfig, *, overwrite: bool, resume: bool) -> Path:
     folder = Path(out)
     if not resume:
-        return folder if overwrite else prepare_folder(out)
+        return check_folder(out, overwrite=True) if overwrite else prepare_folder(out)
     if not (folder / "config.json").is_file():
         msg = f"{folder} holds no run to resume; leave resume (--resume) out"
         raise ArtefactError(msg)
@@ -184,11 +192,11 @@ def _examples(
             target=config.target, n_genes=config.n_genes, n_up=config.n_up, n_down=config.n_down, n_answer=config.n_answer,
             moved_weight=config.moved_weight,
         )  # fmt: skip
-        rule = data.fit_rule(rng) if config.target == "delta" else None
+        rule = data.fit_rule(rng)
         details = PerturbationSettings(
             perturbation_key=config.perturbation_key, control=config.control, context_keys=config.context_keys,
             match_by=tuple(data.match_by), library=tuple(p.to_dict() for p in data.library.values()), held_out=data.held_out,
-            delta_rule=rule.to_dict() if rule else None,
+            delta_rule=rule.to_dict() if config.target == "delta" else None,
         )  # fmt: skip
         n_treated = len(data.rows(validation=False))
         passes = max(1, -(-config.steps * config.batch_size // n_treated))
@@ -213,10 +221,13 @@ def _examples(
         )
         return settings, None, lambda validation: annotation.examples(sides[validation], labels_key=config.labels_key)
     generation = CellGeneration(n_genes=config.n_genes)
-    for key in config.context_keys:
-        complete_column(sentences.obs, key, "context_keys")
     conditions = {"cell_type": config.labels_key, **{key: key for key in config.context_keys}}
-    settings = ModelSettings(**base, tasks={generation.name: asdict(generation)})
+    seen = {name: complete_column(sides[False].obs, key, "context_keys") for name, key in conditions.items()}
+    settings = ModelSettings(
+        **base,
+        tasks={generation.name: asdict(generation)},
+        conditions={name: tuple(sorted(set(values))) for name, values in seen.items()},
+    )
     return settings, None, lambda validation: generation.examples(sides[validation], conditions=conditions)
 
 
@@ -228,6 +239,13 @@ def _cell_split(sentences: CellSentences, config: TrainConfig) -> np.ndarray:
     groups = complete_column(sentences.obs, config.split_by, "split_by")
     choices = np.unique(groups)
     n = min(int(round(config.validation_share * len(choices))), len(choices) - 1)
+    if config.validation_share and not n:
+        logger.warning(
+            "%s has %d groups, validation_share is %g: none is held out",
+            config.split_by,
+            len(choices),
+            config.validation_share,
+        )
     return np.isin(groups, rng.choice(choices, size=n, replace=False))
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2s.cells.genes import GeneVocabulary, guess_species, listed
+from c2s.cells.reading import expression
 from c2s.errors import ConfigError, DataError
 
 HUMAN = ["CD4", "HLA-A", "C1orf112", "IL2RA", "B2M", "MT-CO1", "RP11-34P13.7", "STAT1", "TAP1", "PSMB9", "NLRC5"]
@@ -102,7 +103,7 @@ def test_a_species_that_contradicts_the_symbols_is_refused():
 
 @pytest.mark.filterwarnings("ignore:Variable names are not unique")
 def test_collisions_are_listed_also_after_aliases():
-    with pytest.raises(DataError, match=r"1 gene symbols occur more than once: B.*on_collision='sum'"):
+    with pytest.raises(DataError, match=r"1 gene symbols occur more than once: B\. "):
         GeneVocabulary.from_adata(adata_of(["A", "B", "B"]))
     with pytest.raises(DataError, match="more than once: STAT1"):
         GeneVocabulary.from_adata(adata_of(["STAT1", "STAT91"]), aliases={"STAT91": "STAT1"})
@@ -112,6 +113,24 @@ def test_collisions_are_listed_also_after_aliases():
     assert merged.symbols == ("STAT1", "A")
     with pytest.raises(ConfigError, match="choose 'error' or 'sum'"):
         GeneVocabulary.from_adata(adata_of(["A"]), on_collision="first")
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_the_advice_on_collisions_is_true_wherever_it_is_given():
+    """Only ``c2s encode`` has ``--on-collision``; a vocabulary or a training cannot be told to add up."""
+    twice = adata_of(["A", "B", "B"])
+    with pytest.raises(DataError, match=r"occur more than once: B\. ") as error:
+        GeneVocabulary(tuple(twice.var_names))
+    unique = twice.copy()
+    advice = str(error.value)
+    assert "adata.var_names_make_unique()" in advice
+    unique.var_names_make_unique()
+    assert GeneVocabulary.from_adata(unique).symbols == ("A", "B", "B-1")
+    assert "c2s encode --on-collision sum" in advice
+    assert "matrix, genes = c2s.cells.reading.expression(adata, on_collision='sum')" in advice
+    matrix, genes = expression(twice, on_collision="sum")
+    summed = ad.AnnData(matrix, twice.obs, pd.DataFrame(index=genes))
+    assert GeneVocabulary.from_adata(summed).symbols == ("A", "B")
 
 
 def test_raw_has_its_own_genes():

@@ -160,6 +160,27 @@ def test_quoted_line_breaks_stay_in_their_value(tmp_path):
     assert [(p.name, p.mechanism) for p in library] == [("a", "inhibitor\nof kinases"), ("b", "agonist")]
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('name,targets\nx,TYK2\n\n"abc,JAK1\ndef,JAK2\nghi,JAK3\n', 4),
+        ('name,targets\n"abc,JAK1\n' + "def,JAK2\n" * 20_000, 2),  # longer than the csv module's largest field
+        ('name,targets\n"a"b,JAK1\n', 2),
+        ('name\ttargets\nabc\t"JAK1\n', 2),
+        ('name,"targets\nabc,JAK1\n', 1),
+    ],
+)
+def test_an_unclosed_quote_is_refused_with_its_line(tmp_path, text, line):
+    """It would swallow the rows after it."""
+    with pytest.raises(DataError, match=rf"library.csv, the row that starts in line {line}: .*Close the quote"):
+        read_library(file_of(tmp_path, text))
+
+
+def test_quotes_within_values(tmp_path):
+    library = read_library(file_of(tmp_path, 'name,mechanism\n"the ""a"" drug",5" tube\n'))
+    assert library == [Perturbation('the "a" drug', mechanism='5" tube')]
+
+
 def test_targets():
     assert split_targets(" JAK1 | TYK2;JAK1, ,STAT1") == ("JAK1", "TYK2", "STAT1")
     assert split_targets("") == ()

@@ -163,3 +163,20 @@ def test_pools_are_seeded():
     )
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.integers(2, 30), st.integers(1, 6))
+def test_a_control_pool_and_its_matches_share_no_cell(seed, n, k):
+    """A pool that takes half of its stratum at most leaves controls to compare it with, however small the stratum."""
+    obs = pd.DataFrame({"drug": ["DMSO"] * n})
+    rows = np.arange(n)
+    pools = pool_alike(
+        obs, cells=rows, among=rows, by=[], k=k, rng=np.random.default_rng(seed), halved=np.ones(n, bool)
+    )
+    assert all(len(set(pool)) == k if k <= n // 2 else len(set(pool)) <= n // 2 for pool in pools)
+    assert (pools[:, 0] == rows).all()
+    matches = match_controls(
+        obs, perturbed=rows, control=rows, by=[], k=3, rng=np.random.default_rng(seed), apart=pools
+    )
+    assert not (matches[:, :, None] == pools[:, None, :]).any()

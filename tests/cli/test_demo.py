@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 
+import anndata as ad
 import pandas as pd
 import pytest
 
+from c2s.artefacts import check_folder
 from c2s.demo import real_cells, simulated
 from c2s.demo.simulated import screen_simulated, train_simulated
 from c2s.screening.config import ScreenConfig
@@ -67,6 +69,8 @@ def test_small_demo(c2s, tmp_path, monkeypatch):
     assert ran.code == 0, ran.err
     check(tmp_path / "out", ran.out)
     assert "is not empty" in c2s("demo", tmp_path / "out", "--quick").error
+    for folder in (tmp_path / "out", *(tmp_path / "out" / name for name in ("run", "screen", "real_cells"))):
+        assert check_folder(folder, overwrite=True) == folder  # known as written by c2s
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     assert "was not written by c2s" in c2s("demo", tmp_path / "mine", "--quick", "--overwrite").error
@@ -80,6 +84,18 @@ def test_quick_demo_from_a_shell(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     check(tmp_path / "out", done.stdout)
+
+
+def test_cells_of_the_demo_are_written_whole(tmp_path, monkeypatch):
+    def cut_off(adata, path, **_):
+        path.write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(simulated, "simulate_screen", lambda *_, **__: tiny.simulated())
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", cut_off)
+    with pytest.raises(OSError, match="No space left"):
+        simulated.run_simulated(tmp_path, seed=0, quick=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_of_the_demo_are_valid_and_quick_changes_sizes_only():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from c2s.engines.constraint import Constraint, Segment
 from c2s.errors import ConfigError
+from tests.memory import LargestTensor
 
 quick = settings(deadline=None, max_examples=60)
 
@@ -94,6 +95,18 @@ def test_sequence_equals_step_at_every_place_for_any_ids(made, data):
     for t in range(length):
         assert torch.equal(whole[:, t], constraint.step(ids[:, :t]))
         assert as_sets(whole[:, t]) == [walk(row[:t], items, segments, pad) for row in rows]
+
+
+def test_a_step_makes_nothing_larger_than_its_mask():
+    """One byte per row and token, of which a library has many."""
+    rows, n_tokens = 40, 5000
+    constraint = Constraint(torch.arange(2, n_tokens), [Segment(9, 1)], n_tokens=n_tokens, pad=0)
+    prefix = torch.stack([torch.randperm(n_tokens - 2)[:7] + 2 for _ in range(rows)])
+    with LargestTensor() as largest:
+        mask = constraint.step(prefix)
+    assert largest.nbytes == mask.numel() == rows * n_tokens
+    assert not mask.gather(1, prefix).any()
+    assert mask.sum(1).tolist() == [n_tokens - 2 - 7 + 1] * rows
 
 
 def test_min_items_of_a_later_segment_keep_their_genes():

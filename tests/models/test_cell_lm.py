@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from c2s.cells.library import Perturbation
 from c2s.errors import ConfigError, DataError, ModelError
-from c2s.models import cell_lm
+from c2s.models import prefix
 from c2s.models.settings import ModelSettings
 from c2s.sentences.delta import DeltaRule
-from tests.models.untrained import DRUGS, LABELS, SHARES, VOCABULARIES, cells_of, full_log_probabilities, untrained
+from tests.models.untrained import DRUGS, VOCABULARIES, cells_of, full_log_probabilities, untrained
 
 ANY_MODEL = pytest.mark.parametrize("vocabulary", VOCABULARIES)
 ANY_TARGET = pytest.mark.parametrize("target", ["delta", "sentence"])
@@ -95,6 +95,27 @@ def test_rows_are_cell_by_cell_then_perturbation_then_sample(lm):
     assert cells.background == lm.background
 
 
+@pytest.mark.parametrize("target", ["delta", "sentence"])
+def test_columns_that_the_answers_have_too_are_kept_under_another_name(models, target, caplog):
+    """``sample`` is what many call their donors."""
+    model = models["human", target]
+    controls = cells_of(model, 3)
+    theirs = controls.with_obs(controls.obs.assign(sample=["s1", "s2", "s3"], perturbation="none yet", cells_sample=7))
+    cells = model.perturb(theirs, DRUGS[:2], n_samples=2)
+    assert cells.obs["sample"].tolist() == [0, 1] * 6
+    assert cells.obs["perturbation"].tolist() == np.tile(np.repeat([d.name for d in DRUGS[:2]], 2), 3).tolist()
+    assert cells.obs["cells_cells_sample"].tolist() == np.repeat(["s1", "s2", "s3"], 4).tolist()
+    assert (cells.obs["cells_sample"] == 7).all()
+    assert (cells.obs["cells_perturbation"] == "none yet").all()
+    assert "obs has perturbation, sample already" in caplog.text
+    assert "kept as cells_perturbation, cells_cells_sample" in caplog.text
+    assert theirs.obs["sample"].tolist() == ["s1", "s2", "s3"]
+    caplog.clear()
+    plain = model.perturb(controls, DRUGS[:2], n_samples=2)
+    assert rows_of(plain) == rows_of(cells)
+    assert not caplog.text
+
+
 def test_a_delta_is_applied_to_the_full_control_by_the_stored_rule(lm, monkeypatch):
     """The model sees ten genes of the control; what it does not name stays, beyond those ten too."""
     taken = {}
@@ -149,8 +170,8 @@ def test_answers_do_not_depend_on_batch_order_or_number(models, target, monkeypa
     check(model.perturb(controls, DRUGS[::-1], n_samples=3, seed=9))  # drug order
     check(model.perturb(controls, DRUGS[2:3], n_samples=3, seed=9))  # a shard of the library
     check(model.perturb(controls, DRUGS, n_samples=1, seed=9))  # fewer samples
-    for rows in (1, 30, 45):  # cells a block: 1, 2, 3
-        monkeypatch.setattr(cell_lm, "ROWS_PER_BATCH", rows)
+    for rows in (1, 5, 30, 45):  # a part of a cell's rows; one, two and three cells
+        monkeypatch.setattr(prefix, "ROWS_PER_BATCH", rows)
         check(model.perturb(controls, DRUGS, n_samples=3, seed=9))
     other = model.perturb(controls, DRUGS, n_samples=3, seed=10)
     assert rows_of(other) != rows_of(whole)
@@ -163,6 +184,25 @@ def test_the_ith_generated_cell_is_the_same_whatever_n_is(lm):
     assert many.obs.index.is_unique
     assert len({tuple(row) for row in rows_of(many)}) > 250
     assert rows_of(lm.generate(n=3, seed=5)) != rows_of(few)
+
+
+def test_conditions_are_named_as_keywords_or_in_a_mapping(lm):
+    """A condition may be called like a parameter; then the mapping is the way."""
+    by_name = lm.generate(n=4, cell_type="B cell", tissue="skin")
+    assert rows_of(by_name) == rows_of(lm.generate(n=4, conditions={"cell_type": "B cell", "tissue": "skin"}))
+    assert rows_of(by_name) == rows_of(lm.generate(n=4, conditions={"cell_type": "B cell"}, tissue="skin"))
+    assert by_name.obs.columns.tolist() == ["cell_type", "tissue", "seed"]
+    model = untrained()
+    model.settings = model.settings.with_(conditions={"n": ("1", "2"), "seed": ("x",), "task": ("y",)})
+    cells = model.generate(n=3, seed=8, conditions={"n": "2", "seed": "x", "task": "y"})
+    assert cells.obs.iloc[0].to_dict() == {"n": "2", "condition_seed": "x", "task": "y", "seed": 8}
+    assert len(cells) == 3
+
+
+def test_a_condition_of_another_name_is_refused(lm):
+    for ask in ({"celltype": "B cell"}, {"conditions": {"celltype": "B cell"}}):
+        with pytest.raises(ConfigError, match="conditions cell_type, tissue, age, not with celltype; use those names"):
+            lm.generate(n=2, **ask)
 
 
 def test_temperature_zero_gives_one_answer_the_most_likely_one(lm):
@@ -189,115 +229,6 @@ def test_the_prompt_matters(lm, sentence_lm):
     assert rows_of(one) != rows_of(two)
     assert len({tuple(row) for row in rows_of(one)[:4]}) > 1
     assert rows_of(lm.generate(n=5, cell_type="B cell")) != rows_of(lm.generate(n=5, cell_type="CD4 T cell"))
-
-
-# --- annotation -------------------------------------------------------------------------------------------------------
-
-
-def brute_force(model, sentences, labels):
-    """Return log p(label, end | cell) by a full forward pass per cell and label, and the labels' token counts."""
-    task = model.task("cell_type_annotation")
-    out, lengths = np.zeros((len(sentences), len(labels))), np.zeros(len(labels))
-    for j, label in enumerate(labels):
-        answer = model.tokens.render(task.answer(label))
-        lengths[j] = len(answer)
-        for i in range(len(sentences)):
-            prompt = model.tokens.render(task.prompt(sentences, i))
-            log_p = full_log_probabilities(model.model, prompt + answer)
-            out[i, j] = sum(float(log_p[len(prompt) - 1 + t, token]) for t, token in enumerate(answer))
-    return out, lengths
-
-
-def softmax(scores):
-    p = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return p / p.sum(axis=1, keepdims=True)
-
-
-def probabilities(table, labels=LABELS):
-    return table[[f"p({label})" for label in labels]].to_numpy()
-
-
-@ANY_MODEL
-def test_probabilities_are_those_of_the_full_model(models, vocabulary):
-    model = models[vocabulary, "delta"]
-    cells = cells_of(model, 10, seed=3, longest=10)
-    assert len(set(np.minimum(cells.lengths, 8))) > 3  # prompts of different lengths in one batch
-    log_p, lengths = brute_force(model, cells, LABELS)
-    assert len(set(lengths)) > 1
-    table = model.annotate(cells, batch_size=3)
-    np.testing.assert_allclose(probabilities(table), softmax(log_p), rtol=2e-4, atol=1e-6)
-    np.testing.assert_allclose(probabilities(table).sum(axis=1), 1.0, rtol=1e-12)
-    assert table.index.tolist() == cells.obs.index.tolist()
-    best = probabilities(table).argmax(axis=1)
-    assert table["label"].tolist() == [LABELS[j] for j in best]
-    ordered = np.sort(probabilities(table), axis=1)
-    np.testing.assert_allclose(table["probability"], ordered[:, -1])
-    np.testing.assert_allclose(table["margin"], ordered[:, -1] - ordered[:, -2])
-    by_length = model.annotate(cells, length_correction=True)
-    np.testing.assert_allclose(probabilities(by_length), softmax(log_p / lengths), rtol=2e-4, atol=1e-6)
-
-
-def test_priors(lm):
-    cells = cells_of(lm, 5)
-    log_p, lengths = brute_force(lm, cells, LABELS)
-    uniform = lm.annotate(cells, prior="uniform")
-    np.testing.assert_allclose(probabilities(uniform), softmax(log_p - np.log(SHARES)), rtol=2e-4, atol=1e-6)
-    wanted = dict(zip(LABELS, (0.4, 0.3, 0.2, 0.1), strict=True))
-    table = lm.annotate(cells, prior=wanted)
-    expected = softmax(log_p - np.log(SHARES) + np.log([0.4, 0.3, 0.2, 0.1]))
-    np.testing.assert_allclose(probabilities(table), expected, rtol=2e-4, atol=1e-6)
-    own = lm.annotate(cells, prior=dict(zip(LABELS, SHARES, strict=True)))
-    np.testing.assert_allclose(probabilities(own), probabilities(lm.annotate(cells)), rtol=1e-9)
-    both = lm.annotate(cells, prior="uniform", length_correction=True)
-    np.testing.assert_allclose(probabilities(both), softmax(log_p / lengths - np.log(SHARES)), rtol=2e-4, atol=1e-6)
-
-
-def test_annotation_does_not_depend_on_batch_mates(lm):
-    cells = cells_of(lm, 9)
-    whole = probabilities(lm.annotate(cells))
-    for rows in ([4], [8, 0, 3], list(range(9))[::-1]):
-        np.testing.assert_allclose(probabilities(lm.annotate(cells[rows])), whole[rows], rtol=1e-4, atol=1e-7)
-    for batch_size in (1, 2, 5):
-        np.testing.assert_allclose(
-            probabilities(lm.annotate(cells, batch_size=batch_size)), whole, rtol=1e-4, atol=1e-7
-        )
-
-
-def test_a_closed_set_of_other_labels(lm):
-    cells = cells_of(lm, 3)
-    labels = ("CD4 T cell", "astrocyte ✨", "<end>")
-    log_p, _ = brute_force(lm, cells, labels)
-    table = lm.annotate(cells, labels=labels)
-    np.testing.assert_allclose(probabilities(table, labels), softmax(log_p), rtol=2e-4, atol=1e-6)
-    with pytest.raises(
-        ConfigError, match="'uniform' needs each label's share in training; .'astrocyte ✨', '<end>'. are not"
-    ):
-        lm.annotate(cells, labels=labels, prior="uniform")
-
-
-def test_no_cell_gives_an_empty_table(lm):
-    table = lm.annotate(cells_of(lm, 3)[[]])
-    assert len(table) == 0
-    assert "p(B cell)" in table.columns
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"labels": ["B cell"]}, "at least two different names, found"),
-        ({"labels": ["B cell", "B cell"]}, "at least two different names"),
-        ({"labels": []}, "at least two different names"),
-        (
-            {"prior": "flat"},
-            "prior must be 'training', 'uniform' or a mapping of labels to probabilities, found 'flat'",
-        ),
-        ({"prior": {"B cell": 1.0}}, "prior needs a probability above 0 for each of"),
-        ({"prior": {**dict.fromkeys(LABELS, 0.25), "B cell": 0.0}}, "prior needs a probability above 0"),
-    ],
-)
-def test_labels_and_priors_that_mean_nothing_are_refused(lm, arguments, message):
-    with pytest.raises(ConfigError, match=message):
-        lm.annotate(cells_of(lm, 2), **arguments)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -74,6 +74,20 @@ def test_saving_again_replaces(copied, saved):
     assert load_model(copied).settings.version == "2"
 
 
+def test_a_folder_of_the_first_format_is_read_and_written_again_in_this_one(copied):
+    def as_it_was(record):
+        record["settings"].pop("conditions")
+        record["settings"]["tasks"]["perturbation_response"]["moved_ranks"] = 10
+        record["settings"]["format"] = 1
+
+    edited(copied, as_it_was)
+    model = load_model(copied)
+    assert (model.settings.format, model.settings.conditions) == (1, {})
+    assert len(model.perturb(cells_of(model, 1), DRUGS)) == len(DRUGS)
+    model.save(copied)
+    assert load_model(copied).settings.format == FORMAT
+
+
 def test_no_such_folder_and_no_model(tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from c2s.errors import ModelError
+from c2s.models import prefix as prefix_module
 from c2s.models.prefix import IMPLEMENTATION, PrefixCache, PrefixDecoder, RowCache, left_padded, right_padded
 
 V, PAD = 30, 0
@@ -90,6 +91,22 @@ def test_prefix_plus_rows_equals_the_full_forward_pass(model):
             torch.testing.assert_close(logits[step][row], whole[at + step], rtol=1e-4, atol=1e-4)
         n = len(suffixes[row])
         torch.testing.assert_close(along[row, -n:], whole[at - n + 1 : at + 1], rtol=1e-4, atol=1e-4)
+
+
+def test_rows_of_a_batch_are_counted_from_what_each_holds(model, monkeypatch):
+    """Keys and values as the cache of a row really stores them, and the bytes beside them."""
+    decoder = PrefixDecoder(model)
+    ids = torch.ones(2, 3, dtype=torch.long)
+    with decoder.attached():
+        rows = RowCache(decoder.n_layers, 5)
+        decoder.extend(decoder.prefill([[1], [1]], pad=PAD), rows, ids, ids.bool())
+    held = sum(store.untyped_storage().nbytes() for store in (*rows.keys, *rows.values))
+    assert held == decoder.bytes_per_place * 5 * 2
+    monkeypatch.setitem(prefix_module.BATCH_BYTES, "cpu", 10 * (held + 2 * 700))
+    assert decoder.rows_per_batch(5, beside=700) == 20
+    assert decoder.rows_per_batch(5, beside=700 * 10**6) == 1
+    monkeypatch.setattr(prefix_module, "ROWS_PER_BATCH", 7)
+    assert decoder.rows_per_batch(5, beside=700) == 7
 
 
 @pytest.mark.parametrize("lengths", [(0, 0), (0, 4), (3, 0)])

@@ -14,8 +14,10 @@ from scipy import stats
 
 from c2s.engines.constraint import Constraint, Segment
 from c2s.errors import ConfigError
+from c2s.models import prefix, sampling
 from c2s.models.prefix import PrefixDecoder, RowCache
 from c2s.models.sampling import keyed_gumbel, noise_keys, sample_answers
+from tests.memory import LargestTensor
 from tests.models.untrained import full_log_probabilities, tiny_transformer
 
 PAD, DOWN, END = 0, 1, 2
@@ -100,6 +102,16 @@ def test_noise_depends_on_key_place_and_token_only():
     assert not torch.equal(whole, keyed_gumbel(keys, 3, tokens))
 
 
+def test_noise_is_made_in_slabs_of_bounded_memory(monkeypatch):
+    keys, tokens = some_keys(50), torch.arange(200)
+    whole = keyed_gumbel(keys, 1, tokens)
+    for slab in (1, 777, 1000):
+        monkeypatch.setattr(sampling, "SLAB", slab)
+        with LargestTensor() as largest:
+            assert torch.equal(keyed_gumbel(keys, 1, tokens), whole)
+        assert largest.nbytes == whole.nbytes
+
+
 def test_keys_differ_by_seed_cell_and_sample_and_are_fixed_for_ever():
     keys = noise_keys(0, ["a", "b"], 3)
     assert keys.shape == (2, 3)
@@ -149,6 +161,70 @@ def test_every_answer_equals_one_drawn_alone_by_full_forward_passes(model, tempe
             model, prefixes[cell] + suffixes[cell][drug], constraint, int(keys[cell, sample]), temperature
         )
         assert found[cell, drug, sample].tolist() == expected
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Return the prefixes run (cells each time) and the rows run (each time) since the test began."""
+    seen: dict[str, list[int]] = {"cells": [], "rows": []}
+    prefill, extend = PrefixDecoder.prefill, PrefixDecoder.extend
+    monkeypatch.setattr(
+        PrefixDecoder,
+        "prefill",
+        lambda self, cells, **more: (seen["cells"].append(len(cells)), prefill(self, cells, **more))[1],
+    )
+    monkeypatch.setattr(
+        PrefixDecoder, "extend", lambda self, cache, rows, ids, mask: (seen["rows"].append(len(mask)), extend(self, cache, rows, ids, mask))[1]
+    )  # fmt: skip
+    return seen
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 8, 12, 24, 36])
+def test_batches_have_at_most_so_many_rows_and_run_each_prefix_once(model, limit, monkeypatch, runs):
+    """Three cells, four drugs and three samples: cells, then drugs, then samples are divided among batches."""
+    rng = np.random.default_rng(4)
+    prefixes = [rng.integers(3, V, n).tolist() for n in (2, 5, 3)]
+    suffixes = [[rng.integers(3, V, n).tolist() for n in (3, 1, 2, 4)] for _ in prefixes]
+    constraint, keys = constraint_of((4, DOWN), (3, END, 1)), noise_keys(5, ["a", "b", "c"], 3)
+    whole = drawn(model, prefixes, suffixes, constraint, keys)
+    assert (runs["cells"], max(runs["rows"])) == ([3], 36)
+    runs["cells"].clear()
+    runs["rows"].clear()
+    monkeypatch.setattr(prefix, "ROWS_PER_BATCH", limit)
+    assert torch.equal(drawn(model, prefixes, suffixes, constraint, keys), whole)
+    assert sum(runs["cells"]) == 3
+    assert max(runs["rows"]) <= limit
+
+
+def test_a_large_vocabulary_makes_smaller_batches(model, monkeypatch, runs):
+    """The rows of a batch times what each holds stay within the budget, though the library is of any size."""
+    constraint, keys = constraint_of((4, END)), noise_keys(0, ["a"], 2)
+    places = 1 + 1 + constraint.max_length  # a share of the prefix, the suffix, the answer
+    held = places * PrefixDecoder(model).bytes_per_place + sampling.BYTES_PER_TOKEN * V
+    drugs = [[5 + i % 9] for i in range(23)]
+    whole = drawn(model, [[3, 4]], [drugs], constraint, keys)
+    assert max(runs["rows"]) == 46
+    runs["rows"].clear()
+    monkeypatch.setitem(prefix.BATCH_BYTES, "cpu", 10 * held)
+    assert torch.equal(drawn(model, [[3, 4]], [drugs], constraint, keys), whole)
+    assert max(runs["rows"]) == 10
+    wide = Constraint(torch.tensor(ITEMS), [Segment(4, END)], n_tokens=V + 10 * held, pad=PAD)
+    runs["rows"].clear()
+    assert torch.equal(drawn(model, [[3, 4]], [drugs], wide, keys), whole)
+    assert max(runs["rows"]) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 200, 2), (200, 1, 2)], ids=["drugs", "cells"])
+def test_sampling_holds_four_bytes_per_row_and_token_in_one_piece(shape, monkeypatch):
+    """Logits, or noise, or a mask; none in 64 bits, which one library of drugs made gigabytes of."""
+    n_cells, n_drugs, n_samples = shape
+    monkeypatch.setattr(sampling, "SLAB", 1000)
+    wide = tiny_transformer(4000, hidden_size=8, num_attention_heads=2, intermediate_size=8)
+    constraint = Constraint(torch.arange(3, 4000), [Segment(3, END)], n_tokens=4000, pad=PAD)
+    keys = noise_keys(0, [str(i) for i in range(n_cells)], n_samples)
+    with LargestTensor() as largest:
+        drawn(wide, [[3]] * n_cells, [[[4]] * n_drugs] * n_cells, constraint, keys)
+    assert largest.nbytes <= 4 * 4000 * n_cells * n_drugs * n_samples
 
 
 def test_rows_that_are_done_are_dropped_and_the_others_go_on_as_they_were(model, monkeypatch):

@@ -87,7 +87,7 @@ def untrained(vocabulary: GeneVocabulary = HUMAN, *, target: str = "delta", seed
     tasks = (CellTypeAnnotation(n_genes=8), CellGeneration(n_genes=11), response)
     settings = ModelSettings(
         version="0", tasks={t.name: asdict(t) for t in tasks}, encoding=encoding.model_dump(), n_expressed=12, labels=LABELS,
-        label_share=SHARES,
+        label_share=SHARES, conditions={"cell_type": LABELS, "tissue": ("blood", "skin"), "age": ("30",)},
         perturbation=PerturbationSettings(
             perturbation_key="drug", control="DMSO", context_keys=("ifn",), library=tuple(p.to_dict() for p in DRUGS),
             delta_rule=rule.to_dict() if target == "delta" else None,

@@ -108,7 +108,6 @@ def make_record(
         "counts": {"library": len(table), "decoys": 160, "cells": {CONTEXTS[0]: 180, CONTEXTS[1]: 180}, "samples": 4},
         "replication": table.attrs["replication"],
         "smallest_p": table.attrs["smallest_p"],
-        "estimate": {"seconds": 41.0, "tokens": 1_830_000},
         "timings": {"generate": 38.2, "score": 1.4, "report": 2.2},
         "seeds": {"screen": 0, "model": 1},
         "model": {"path": "runs/demo/model", "hash": "1f3a9c0e77ab12cd", "parameters": 1_104_320, "training": {"steps": 1440, "held_out_loss": 2.113}},

@@ -95,7 +95,7 @@ def test_the_contexts_are_resampled_independently():
     values = np.tile(np.arange(6.0), 2)[None]
     split = contrast(values, cells, CONTEXTS).split
     np.testing.assert_allclose(split.value, 0.0)
-    np.testing.assert_allclose(split.samples.std(), np.sqrt(2 * np.arange(6).var() / 6), rtol=0.1)
+    np.testing.assert_allclose(split.samples.std(), np.sqrt(2 * np.arange(6).var(ddof=1) / 6), rtol=0.1)
 
 
 def test_differences_between_few_units_do_not_widen_the_interval():

@@ -146,3 +146,11 @@ def test_the_seed_decides():
     assert decoys(SEEN) == decoys(SEEN)
     assert decoys(SEEN, seed=1) != decoys(SEEN)
     assert decoys(SEEN, n=0) == []
+
+
+def test_decoys_show_what_the_library_shows():
+    """Where every drug has dose and time, so has every decoy: else the null is of another kind of prompt."""
+    library = [Perturbation("a", targets=("GENE10",), mechanism="inhibitor", dose="1 µM", time="24 h"),
+               Perturbation("b", targets=("GENE150",), mechanism="degrader", dose="10 µM", time="6 h")]  # fmt: skip
+    shown = Counter((row.mechanism, row.dose, row.time) for row in decoys(library))
+    assert set(shown) == {("inhibitor", "1 µM", "24 h"), ("degrader", "10 µM", "6 h")}

@@ -213,3 +213,47 @@ def test_baselines():
 def test_gates_are_plain_values():
     gate = gates.Gate("a", "b?", "c.", True)
     assert gate.to_dict() == {"name": "a", "question": "b?", "answer": "c.", "passed": True, "detail": "", "values": {}}
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
+def test_a_null_context_passes_at_the_level_whatever_rows_share(correlation):
+    """Rows share the vehicle draw of a unit; that alone is no sign of reading the context."""
+    rng = np.random.default_rng(7)
+    wrong = []
+    for _ in range(400):
+        effects = make(n_cells=1, n_reference=8, noise=0.0)
+        shared = rng.normal(0, np.sqrt(correlation), effects.effect["u"].shape[1])
+        own = rng.normal(0, np.sqrt(1 - correlation), effects.effect["u"].shape)
+        effects.effect["u"] = (0.01 * (shared + own)).astype(np.float32)
+        wrong.append(gates.reads_context(effects, {}, np.array([], int)).passed)
+    assert np.mean(wrong) < 0.03
+
+
+def test_a_correct_vehicle_rarely_fails():
+    for n_units, n_cells in ((6, 3), (1, 16)):
+        failed = [
+            not gates.vehicle_is_zero(make(n_units=n_units, n_cells=n_cells, seed=seed)).passed for seed in range(300)
+        ]
+        assert np.mean(failed) < 0.03
+
+
+def test_one_cell_a_context_tests_nothing():
+    effects = make(np.stack([RESPONSES, -RESPONSES], axis=1), n_units=1, n_cells=1)
+    for gate in (
+        gates.reads_drug(effects),
+        gates.reads_context(effects, {}, np.array([], int)),
+        gates.vehicle_is_zero(effects),
+    ):
+        assert gate.passed is None
+        assert gate.answer.startswith("Cannot be tested")
+
+
+def test_perturbations_kept_out_of_training_are_not_asked_whether_the_model_reads():
+    effects = make(np.stack([RESPONSES, RESPONSES], axis=1))
+    effects.rows.loc[1:6, "support"] = "unseen"
+    assert gates.reads_drug(effects).passed is None
+
+
+def test_a_missing_baseline_says_why():
+    assert "held out fewer than 4" in gates.beats_baselines(None).answer
+    assert "no responses in both contexts" in gates.beats_baselines(None, contexts_known=False).answer

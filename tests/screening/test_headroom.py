@@ -148,3 +148,12 @@ def test_carrying_genes_are_a_smallest_set_by_brute_force(shift):
     assert chosen.sum() == min(enough)
     assert rise[chosen].sum() >= CARRIED * rise.sum() - 1e-9
     assert rise[chosen].min() > 0
+
+
+def test_a_second_row_of_the_same_name_is_no_control():
+    """A seen drug that also stands among the reference rows would otherwise vouch for itself."""
+    effects = effects_of({"drug": ("library", [[-40, 0, 0], [-11, 0, 0]]), "copy": ("reference", [[-40, 0, 0], [-11, 0, 0]]),
+                          "other": ("library", [[0, 0, 0], [-2, 0, 0]])})  # fmt: skip
+    assert judge_head_room(effects, np.array([0])).shown[0] == 1.0
+    effects.rows.loc[1, "name"] = "drug"
+    assert judge_head_room(effects, np.array([0])).shown[0] == 0.0

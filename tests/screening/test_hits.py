@@ -177,7 +177,7 @@ def test_too_few_decoys_give_no_p_and_no_hit_and_say_why():
     assert table[["p_split", "p_value", "q_value"]].isna().all(axis=None)
     assert not table["hit"].any()
     assert "19 usable decoys; at least 20 are needed" in table.attrs["notes"][0]
-    assert np.isnan(table.attrs["smallest_p"])
+    assert table.attrs["smallest_p"] == {}
 
 
 def test_each_support_class_has_its_own_null():
@@ -189,7 +189,7 @@ def test_each_support_class_has_its_own_null():
     effects.effect["u"][np.ix_(wide, low)] += 1.0  # decoys with unseen targets all split widely
     table = call_hits(effects)
     assert table.attrs["decoys"] == {"seen": 50, "unseen": 50}
-    np.testing.assert_allclose(table.attrs["smallest_p"], 1 / 51)
+    assert table.attrs["smallest_p"] == {"seen": 1 / 51, "unseen": 1 / 51}
     assert (table.loc[table["support"] == "unseen", "p_split"] == 1).all()
     assert (table.loc[table["support"] == "seen target", "p_split"] < 1).any()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -52,7 +53,9 @@ def test_rows_of_the_plan(plan, tiny_screen):
     assert plan.rows["name"].iloc[0] == "DMSO"
     assert [p.name for p in plan.perturbations] == plan.rows["name"].tolist()
     held_out = set(model.settings.perturbation.held_out)
-    assert held_out < set(plan.rows["name"][plan.rows["set"] == "reference"])  # these are asked about first
+    reference = plan.rows[plan.rows["set"] == "reference"]
+    assert reference["name"].isin(held_out).tolist() == [True, False, False]  # at most half of them were held out
+    assert plan.rows["support"].iloc[plan.swap_rows].tolist() == ["seen", "seen"]  # the gates ask of what was learnt
     assert "seen" not in set(plan.rows["support"][plan.rows["name"].isin(held_out)])  # kept out of training
     controls = plan.rows[plan.rows["role"] == "positive_control"]
     assert set(controls["name"]) == {p.name for p in simulated.library if p.role == "positive_control"}
@@ -101,7 +104,7 @@ def test_effects_are_differences_to_vehicle_with_the_same_noise(tiny_screen, pla
         after, _ = scores(row, swapped)
         for name in STATISTICS:
             np.testing.assert_allclose(swap[name][place], after[name] - base[name], atol=1e-5)
-    assert len(plan.swap_rows) == 3
+    assert len(plan.swap_rows) == 2
 
 
 def test_shapes(plan, measured):
@@ -131,6 +134,67 @@ def test_a_block_does_not_depend_on_block_size_or_order(tiny_screen, plan, measu
     for i, (name, kind) in enumerate(zip(whole.rows["name"], whole.rows["set"], strict=True)):
         if kind == "library":
             np.testing.assert_allclose(part["effect_u"][i], after["effect_u"][place[name]], atol=2e-5)
+
+
+def test_perturbations_are_scored_a_few_at_a_time(tiny_screen, plan, monkeypatch):
+    """As many as keep the sentences within a bound; the numbers are the same."""
+    _, model = tiny_screen
+    whole = run_block(model, plan, 0)
+    cells = plan.cells[plan.blocks[0]]
+    asked, held = [], []
+    perturb = type(model).perturb
+
+    def spy(self, sentences, perturbations, **more):
+        after = perturb(self, sentences, perturbations, **more)
+        asked.append(len(perturbations))
+        held.append(len(after.ids))
+        return after
+
+    monkeypatch.setattr(type(model), "perturb", spy)
+    bound = 3 * 2 * (len(cells.ids) + 2 * model.response_constraint().max_length)
+    monkeypatch.setattr("c2s.screening.measure.IDS_AT_ONCE", bound)
+    part = run_block(model, plan, 0)
+    assert max(asked) == 3
+    assert sum(asked) == len(plan.rows) + 1 + 1 + len(plan.swap_rows)
+    assert max(held) <= bound
+    assert part.keys() == whole.keys()
+    for name in part:
+        assert part[name].shape == whole[name].shape
+        np.testing.assert_allclose(part[name], whole[name], atol=2e-5)
+    monkeypatch.setattr("c2s.screening.measure.IDS_AT_ONCE", 1)
+    np.testing.assert_allclose(run_block(model, plan, 0)["effect_u"], whole["effect_u"], atol=2e-5)
+
+
+def test_cells_may_have_columns_called_as_those_of_the_answers(tiny_screen, plan, caplog):
+    """``sample`` is what many call their donors; a screen asks thousands of times and need not say so each time."""
+    simulated, model = tiny_screen
+    cells = simulated.screening.copy()
+    cells.obs["sample"] = cells.obs["donor"].astype(str)
+    cells.obs["cell"] = cells.obs["perturbation"] = "theirs"
+    theirs = make_plan(model, cells, simulated.library, plan.config.with_(unit_key="sample"))
+    with caplog.at_level(logging.WARNING, logger="c2s"):
+        part = run_block(model, theirs, 0)
+    assert not caplog.text
+    assert theirs.cells.obs[UNIT].tolist() == plan.cells.obs[UNIT].tolist()
+    np.testing.assert_array_equal(part["effect_u"], run_block(model, plan, 0)["effect_u"])
+
+
+def test_what_is_told_of_each_cell_is_summed_and_let_go(tiny_screen, plan, measured, monkeypatch):
+    """Rank shifts of all cells would be the largest thing in a screen."""
+    folder, effects, _ = measured
+    read, earlier = read_part, []
+
+    def spy(*arguments):
+        assert sum(shift() is not None for shift in earlier) <= 1  # the part just read
+        part = read(*arguments)
+        earlier.append(weakref.ref(part["rank_shift"]))
+        return part
+
+    monkeypatch.setattr("c2s.screening.measure.read_part", spy)
+    again, _ = gather(plan, folder)
+    assert len(earlier) == 4
+    np.testing.assert_array_equal(again.rank_shift, effects.rank_shift)
+    assert again.rank_shift.dtype == np.float32
 
 
 def test_finished_blocks_are_not_run_again(tiny_screen, plan, measured, monkeypatch):
@@ -208,4 +272,4 @@ def test_the_estimate_is_positive_and_grows_with_the_cells(tiny_screen, plan, mo
     monkeypatch.setattr("c2s.screening.measure.time.perf_counter", lambda: next(ticks))
     # a pass over all rows takes one tick: rows, the second vehicle and the swapped rows times 8 cells
     n = len(plan.rows)
-    assert estimate_seconds(tiny_screen[1], plan) == pytest.approx((n + 1 + 3) / n * 8)
+    assert estimate_seconds(tiny_screen[1], plan) == pytest.approx((n + 1 + 2) / n * 8)

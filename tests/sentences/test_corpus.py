@@ -207,6 +207,33 @@ def test_folders_are_not_overwritten_by_accident(tmp_path):
     assert len(read_sentences(tmp_path / "c")) == 1
 
 
+def test_a_corpus_that_cannot_be_written_leaves_the_one_that_was_there(tmp_path):
+    folder = corpus_of([[1], [2], [3]]).write(tmp_path / "c")
+    other = corpus_of([[4], [5], [6]])
+    with pytest.raises(DataError, match=r"obs\['x'\].*cannot be stored"):
+        other.with_obs(other.obs.assign(x=[1, "a", {2}])).write(folder, overwrite=True)
+    assert lists_of(read_sentences(folder)) == [[1], [2], [3]]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_write_that_was_killed_blocks_no_later_one(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def dying(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("c2s.sentences.corpus.write_json", dying)  # after the parts, before corpus.json
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # a killed process does not tidy up
+        corpus_of([[1]]).write(tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    assert list(tmp_path.glob(".c.*/part-*.parquet"))
+    for overwrite in (False, True):
+        corpus_of([[2]]).write(tmp_path / "c", overwrite=overwrite)
+        assert lists_of(read_sentences(tmp_path / "c")) == [[2]]
+
+
 def test_broken_corpora_say_what_is_wrong(tmp_path):
     with pytest.raises(ArtefactError, match=r"no corpus.json\); make one by c2s encode"):
         read_sentences(tmp_path)

@@ -199,6 +199,26 @@ def test_folders(tmp_path, model, gene_decoder, line_decoder):
     decoder.write(tmp_path / "decoder", overwrite=True)
 
 
+def test_a_decoder_is_written_whole(tmp_path, gene_decoder, line_decoder, monkeypatch):
+    """A write cut off between its files leaves the old decoder, or none, and the next write goes through."""
+
+    def dying(*_):
+        raise KeyboardInterrupt
+
+    line_decoder.write(tmp_path / "old")
+    with monkeypatch.context() as patch:
+        patch.setattr("c2s.sentences.decode.write_json", dying)
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # a killed process does not tidy up
+        for name in ("old", "new"):
+            with pytest.raises(KeyboardInterrupt):
+                gene_decoder.write(tmp_path / name, overwrite=True)
+    assert RankDecoder.read(tmp_path / "old").model == "log_rank"
+    assert not (tmp_path / "new").exists()
+    for name in ("old", "new"):
+        gene_decoder.write(tmp_path / name, overwrite=True)
+        assert RankDecoder.read(tmp_path / name).model == "gene"
+
+
 def test_broken_folders_say_what_is_wrong(tmp_path, gene_decoder):
     with pytest.raises(ArtefactError, match=r"no decoder.json; make one by c2s encode --fit-decoder"):
         RankDecoder.read(tmp_path)

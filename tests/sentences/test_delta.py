@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -130,6 +131,26 @@ def test_rows_choose_their_control_and_none_is_possible():
     flat, offsets = rule_of().apply(sentences, np.empty(0, dtype=np.int64), [], [])
     assert len(flat) == 0
     assert offsets.tolist() == [0]
+
+
+def test_applying_holds_little_more_than_its_result():
+    """Four bytes an id; a screen writes hundreds of millions of them."""
+    n = 3000
+    vocabulary = GeneVocabulary(tuple(f"G{i}" for i in range(n)))
+    rng = np.random.default_rng(0)
+    sentences = CellSentences.from_lists([rng.permutation(n)[:size] for size in (2000, 1, 2500)], vocabulary)
+    rows = np.arange(300) % 3
+    up, down = ids([[5, 6, 7]] * 300), ids([[8, 9]] * 300)
+    rule = rule_of(up=[1.0, 0.5], down=[9.0])
+    expected = applied(rule, sentences, rows[:3], up[:3], down[:3])  # compiles, too
+    tracemalloc.start()
+    try:
+        flat, offsets = rule.apply(sentences, rows, up, down)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * len(flat)
+    assert [flat[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)] == expected * 100
 
 
 # --- reading -------------------------------------------------------------------------------------------------------

@@ -91,8 +91,10 @@ def test_donors_held_out_are_matched_to_their_own_controls(cells, simulated, mat
     for validation in (False, True):
         treated = data.rows(validation=validation)
         assert len(treated)
-        matches = data.match(treated, rng())
+        pools = data.pool(treated, rng())
+        matches = data.match(treated, pools, rng())
         assert (data.names[matches] == "DMSO").all()
+        assert not (matches[:, :, None] == pools[:, None, :]).any()  # nothing is compared with itself
         assert (data.is_validation[matches] == validation).all()
         assert (data.is_validation[data.pool(treated, rng())] == validation).all()
         for key in ("ifn", *match_by):
@@ -108,7 +110,7 @@ def test_contexts_can_be_held_out(cells, simulated):
     )
     treated = data.rows(validation=True)
     assert changed[0].obs["line"].iloc[treated].nunique() == 1
-    matches = data.match(treated, rng())
+    matches = data.match(treated, data.pool(treated, rng()), rng())
     assert data.is_validation[matches].all()
     assert len(data.responses()) == 14 * 3  # the held-out context is not among what baselines learn from
 
@@ -124,13 +126,16 @@ def test_a_coarser_split_counts_the_perturbations_it_holds_out(cells, simulated)
 
 def test_held_out_drugs_use_training_controls(cells, simulated):
     data = prepare(*cells, simulated.training_library, config())
-    matches = data.match(data.rows(validation=True), rng())
+    held_out = data.rows(validation=True)
+    matches = data.match(held_out, data.pool(held_out, rng()), rng())
     assert (data.names[matches] == "DMSO").all()
     assert not data.is_validation[matches].any()
     treated = data.rows(validation=False)
     vehicle = data.names[treated] == "DMSO"
     assert vehicle.any()
-    assert (data.match(treated, rng()) != treated[:, None]).all()  # the trained vehicle: a control to another one
+    pools = data.pool(treated, rng())
+    matches = data.match(treated, pools, rng())
+    assert not (matches[:, :, None] == pools[:, None, :]).any()  # the trained vehicle: controls against other ones
 
 
 def test_pools_are_cells_treated_alike_on_the_same_side(cells, simulated):
@@ -151,13 +156,13 @@ def test_each_pass_shows_other_controls(cells, simulated):
     data = prepare(*cells, simulated.training_library, config())
     task = PerturbationResponse(target="sentence", n_genes=5, n_answer=6)
     n = len(data.rows(validation=False))
-    out = list(data.examples(task, None, validation=False, passes=3, rng=rng()))
+    out = list(data.examples(task, data.fit_rule(rng()), validation=False, passes=3, rng=rng()))
     assert len(out) == 3 * n
     shown = [tuple(e.prompt[1].ids.tolist()) for e in out]
     answers = [tuple(e.answer[0].ids.tolist()) for e in out]
     assert answers[:n] == answers[n : 2 * n] == answers[2 * n :]  # the same treated cells
     assert np.mean([a != b for a, b in zip(shown[:n], shown[n : 2 * n], strict=True)]) > 0.8
-    again = list(data.examples(task, None, validation=False, passes=1, rng=rng()))
+    again = list(data.examples(task, data.fit_rule(rng()), validation=False, passes=1, rng=rng()))
     assert [tuple(e.prompt[1].ids.tolist()) for e in again] == shown[:n]
 
 
@@ -166,7 +171,9 @@ def test_name_dropout_hides_its_share_of_names_in_training_only(cells, simulated
     task = PerturbationResponse(target="sentence", n_genes=2, n_answer=2)
 
     def shares(validation: bool) -> float:
-        out = data.examples(task, None, validation=validation, passes=1 if validation else 4, rng=rng(3))
+        out = data.examples(
+            task, data.fit_rule(rng()), validation=validation, passes=1 if validation else 4, rng=rng(3)
+        )
         drugs = [e for e in out if Mark("targets") in e.prompt]
         named = [isinstance(e.prompt[e.prompt.index(Mark("perturbation")) + 1], str) for e in drugs]
         return float(np.mean(named))
@@ -181,7 +188,9 @@ def test_context_and_targets_stand_in_the_prompt(cells, simulated):
     task = PerturbationResponse(target="sentence", n_genes=2, n_answer=2)
     rows = data.rows(validation=False)
     symbols = data.sentences.vocabulary.symbols
-    for row, example in zip(rows, data.examples(task, None, validation=False, passes=1, rng=rng()), strict=True):
+    for row, example in zip(
+        rows, data.examples(task, data.fit_rule(rng()), validation=False, passes=1, rng=rng()), strict=True
+    ):
         prompt = list(example.prompt)
         assert prompt[2:4] == [Mark("context"), data.sentences.obs["ifn"].iloc[row]]
         assert prompt[4:6] == [Mark("perturbation"), data.names[row]]
@@ -199,8 +208,8 @@ def test_deltas_come_from_the_rule(cells, simulated):
     task = PerturbationResponse(target="delta", n_genes=2, n_up=3, n_down=2)
     out = list(data.examples(task, rule, validation=True, passes=1, rng=rng(5)))
     treated, draws = data.rows(validation=True), rng(5)
-    matches = data.match(treated, draws)
     pools = data.pool(treated, draws)
+    matches = data.match(treated, pools, draws)
     for example, pool, match in zip(out, pools, matches, strict=True):
         change = data.expression[pool].toarray().mean(0) - data.expression[match].toarray().mean(0)
         z = change / rule.scale
@@ -281,4 +290,17 @@ def test_drugs_without_a_control_in_their_stratum_are_named(cells, simulated):
     plate = np.where(obs["drug"] == "DMSO", "plate 1", "plate 2")
     with pytest.raises(DataError, match=r"have no control cell to match: .*plate 2.*Match by fewer columns"):
         data = prepare(*with_obs(cells, plate=plate), simulated.training_library, config(match_by=("plate",)))
-        data.match(data.rows(validation=False), rng())
+        treated = data.rows(validation=False)
+        data.match(treated, data.pool(treated, rng()), rng())
+
+
+def test_a_control_without_another_one_is_a_control_only(cells, simulated):
+    obs = cells[0].obs
+    vehicle = np.flatnonzero((obs["drug"] == "DMSO") & (obs["ifn"] == "low"))
+    plate = np.full(len(obs), "a", dtype=object)
+    plate[vehicle[0]] = "b"
+    data = prepare(*with_obs(cells, plate=plate), simulated.training_library, config(match_by=("plate",)))
+    assert data.is_lone.sum() == 1
+    treated = data.rows(validation=False)
+    assert vehicle[0] not in treated
+    assert data.match(treated, data.pool(treated, rng()), rng()).shape[0] == len(treated)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 import subprocess
 import sys
 
@@ -254,7 +256,11 @@ def test_other_tasks_train(simulated, tmp_path, task):
         table = load_model(tmp_path).annotate(sentences_for(model, simulated.screening))
         assert table["label"].isin(kinds).all()
     else:
-        assert load_model(tmp_path).generate(n=3, cell_type="B cell").lengths.max() <= 10
+        loaded = load_model(tmp_path)
+        assert loaded.settings.conditions == {"cell_type": tuple(sorted(simulated.training.obs["cell_type"].unique()))}
+        assert loaded.generate(n=3, cell_type="B cell").lengths.max() <= 10
+        with pytest.raises(ConfigError, match="celltype"):
+            loaded.generate(n=3, celltype="B cell")
     assert model.responses is None
 
 
@@ -326,6 +332,30 @@ def test_going_on_needs_the_genes_of_the_model(run_folder, simulated, tmp_path):
         quick(simulated.training[:, ::-1].copy(), tmp_path / "a", model=str(run_folder))
     with pytest.raises(ArtefactError, match="not a c2s model"):
         quick(simulated.training, tmp_path / "b", model=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"model is 'c2s-mni'; give one of the presets c2s-mini, c2s-small"):
+        quick(simulated.training, tmp_path / "c", model="c2s-mni")
+
+
+def test_going_on_keeps_the_drugs_of_the_first_run(run_folder, simulated, tmp_path):
+    """A model that is trained on three more drugs still knows those it learnt before, and their responses."""
+    before = load_model(run_folder)
+    renamed = {row.name: f"new {row.name}" for row in LIBRARY[1:4]}
+    cells = simulated.training[simulated.training.obs["drug"].isin(["DMSO", *renamed])].copy()
+    cells.obs["drug"] = cells.obs["drug"].astype(str).replace(renamed)
+    library = [LIBRARY[0], *(dataclasses.replace(row, name=renamed[row.name]) for row in LIBRARY[1:4])]
+    after = quick(cells, tmp_path, model=str(run_folder), library=library, validation_share=0.0)
+    known = [row["name"] for row in after.settings.perturbation.library]
+    assert known == [*(row["name"] for row in before.settings.perturbation.library), *renamed.values()]
+    assert after.settings.perturbation.held_out == before.settings.perturbation.held_out
+    assert set(after.responses["perturbation"]) == {*before.responses["perturbation"], *renamed.values()}
+    assert set(load_model(tmp_path).responses["perturbation"]) == set(after.responses["perturbation"])
+
+
+def test_a_split_that_holds_nothing_out_says_so(simulated, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, logger="c2s"):
+        train(simulated.training, tmp_path, progress=False, model="c2s-tiny", task="cell_type_annotation", n_genes=8, steps=1,
+              batch_size=4, split_by="donor")  # fmt: skip
+    assert "donor has 2 groups, validation_share is 0.1: none is held out" in caplog.text
 
 
 def test_bad_cells(simulated, tmp_path):
