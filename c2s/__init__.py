@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from c2s.sentences.corpus import read_sentences as read_sentences
     from c2s.sentences.decode import RankDecoder as RankDecoder
     from c2s.sentences.encode import encode as encode
+    from c2s.sentences.text import read_texts as read_texts
+    from c2s.sentences.text import write_texts as write_texts
     from c2s.training.run import train as train
 
 _HOME = {
@@ -39,8 +41,10 @@ _HOME = {
     "read_cells": "c2s.cells.reading",
     "read_library": "c2s.cells.library",
     "read_sentences": "c2s.sentences.corpus",
+    "read_texts": "c2s.sentences.text",
     "screen": "c2s.screening.screen",
     "train": "c2s.training.run",
+    "write_texts": "c2s.sentences.text",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -29,6 +29,9 @@ def generate(
     `c2s generate runs/cells/model b_cells --n 500 --condition "cell_type=B cell"`
     """
     wanted = dict(item.partition("=")[::2] for item in conditions)
+    if len(wanted) < len(conditions):
+        msg = f"--condition names a key twice: {', '.join(conditions)}"
+        raise ConfigError(msg)
     if "" in wanted or any("=" not in item for item in conditions):
         msg = f"--condition takes KEY=VALUE; got {', '.join(conditions)}"
         raise ConfigError(msg)
