@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from c2s.sentences.corpus import read_sentences as read_sentences
     from c2s.sentences.decode import RankDecoder as RankDecoder
     from c2s.sentences.encode import encode as encode
+    from c2s.sentences.stream import encode_file as encode_file
     from c2s.sentences.text import read_texts as read_texts
     from c2s.sentences.text import write_texts as write_texts
     from c2s.training.run import train as train
@@ -36,6 +37,7 @@ _HOME = {
     "Perturbation": "c2s.cells.library",
     "RankDecoder": "c2s.sentences.decode",
     "encode": "c2s.sentences.encode",
+    "encode_file": "c2s.sentences.stream",
     "load_model": "c2s.models.cell_lm",
     "load_programme": "c2s.screening.programmes",
     "read_cells": "c2s.cells.reading",

@@ -156,10 +156,14 @@ def prepare_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
 
 
 @contextmanager
-def whole_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def whole_folder(
+    path: str | os.PathLike[str], *, overwrite: bool = False, resume_key: str | None = None
+) -> Iterator[Path]:
     """Yield an empty hidden sibling of ``path`` that takes its place when the block succeeds and vanishes when it fails.
 
     What ``path`` held stays until then. A process killed meanwhile leaves its sibling behind, which no later write minds.
+    With ``resume_key`` the sibling is named by it and stays when the block fails, so that the next call with the same
+    key finds what was done: the block has to know what of it is whole.
 
     Raises
     ------
@@ -170,11 +174,13 @@ def whole_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
     _check_above(target)
     if target.exists():
         _refuse_fixed(target)
-    scratch = _sibling(target)
+    scratch = _sibling(target) if resume_key is None else target.parent / f".{target.name}.{resume_key}"
+    scratch.mkdir(parents=True, exist_ok=True)
     try:
         yield scratch
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if resume_key is None:
+            shutil.rmtree(scratch, ignore_errors=True)
         raise
     try:
         check_folder(target, overwrite=overwrite)  # again: the block may have taken hours

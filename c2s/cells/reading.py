@@ -114,11 +114,29 @@ def expression(
         No cells or genes, no such layer, NaN or infinite values, negative values, nothing but zeros, duplicated genes.
     """
     values, names, label = _choose(adata, layer)
-    if 0 in values.shape:
-        msg = f"{label} is empty: {values.shape[0]:,} cells × {values.shape[1]:,} genes"
+    hint = _alternatives(adata, layer)
+    matrix = checked_matrix(values, label=label, hint=hint)
+    if matrix.nnz == 0:
+        msg = f"{label} holds nothing but zeros{hint}"
         raise DataError(msg)
-    matrix = _canonical(values, label)
-    _refuse_bad_values(matrix, adata, layer, label)
+    return merged_genes(matrix, names, label=label, on_collision=on_collision, aliases=aliases)
+
+
+def merged_genes(
+    matrix: sp.csr_matrix,
+    names: list[str],
+    *,
+    label: str,
+    on_collision: OnCollision = "error",
+    aliases: Mapping[str, str] | None = None,
+) -> tuple[sp.csr_matrix, list[str]]:
+    """Return a canonical matrix whose columns are unique genes, and their names; see :func:`expression`.
+
+    Parameters
+    ----------
+    label
+        What the matrix is called in messages.
+    """
     genes = apply_aliases(names, aliases)
     if on_collision == "sum":
         matrix, genes = _summed(matrix, genes, label)
@@ -155,8 +173,30 @@ def _in_memory(values: Any) -> Any:
     return values if sp.issparse(values) else np.asarray(values)
 
 
+def checked_matrix(values: Any, *, label: str, hint: str = "") -> sp.csr_matrix:
+    """Return numbers in memory as canonical CSR: sorted unique columns, no stored zeros, int32/int64/float32, all above 0.
+
+    Parameters
+    ----------
+    values : sparse matrix or ndarray, shape (n_cells, n_genes)
+        Never changed.
+    label, hint : str
+        What the matrix is called in messages, and what they add.
+
+    Raises
+    ------
+    DataError
+        No cells or genes, no numbers, NaN, infinite or negative values.
+    """
+    if 0 in values.shape:
+        msg = f"{label} is empty: {values.shape[0]:,} cells × {values.shape[1]:,} genes"
+        raise DataError(msg)
+    matrix = _canonical(values, label)
+    _refuse_bad_values(matrix, label, hint)
+    return matrix
+
+
 def _canonical(values: Any, label: str) -> sp.csr_matrix:
-    """Return CSR with sorted unique columns, without stored zeros, int32/int64/float32."""
     if isinstance(values, np.ndarray) and values.ndim != 2:
         msg = f"{label} has {values.ndim} dimensions; expected cells × genes"
         raise DataError(msg)
@@ -182,19 +222,18 @@ def _canonical(values: Any, label: str) -> sp.csr_matrix:
     return matrix
 
 
-def _refuse_bad_values(matrix: sp.csr_matrix, adata: ad.AnnData, layer: str | None, label: str) -> None:
+def _refuse_bad_values(matrix: sp.csr_matrix, label: str, hint: str) -> None:
     if matrix.nnz == 0:
-        msg = f"{label} holds nothing but zeros{_alternatives(adata, layer)}"
-        raise DataError(msg)
+        return
     smallest = float(matrix.data.min())
     if not (np.isfinite(smallest) and np.isfinite(matrix.data.max())):  # the minimum of values with a NaN is NaN
         bad = int(np.count_nonzero(~np.isfinite(matrix.data)))
-        msg = f"{label} holds {bad:,} NaN or infinite values; remove those cells or genes{_alternatives(adata, layer)}"
+        msg = f"{label} holds {bad:,} NaN or infinite values; remove those cells or genes{hint}"
         raise DataError(msg)
     if smallest < 0:
         msg = (
             f"{label} holds negative values (smallest {smallest:.4g}), as scaled or centred data do; ranks need counts "
-            f"or a monotone transform of them{_alternatives(adata, layer)}"
+            f"or a monotone transform of them{hint}"
         )
         raise DataError(msg)
 

@@ -1,4 +1,4 @@
-"""``c2s encode``: cells in an .h5ad file to a corpus of sentences, and a decoder beside it."""
+"""``c2s encode``: cells on disk to a corpus of sentences, and a decoder beside it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DecoderModel(StrEnum):
 
 def encode(
     cells: Path = typer.Argument(
-        ..., metavar="INPUT.h5ad", help="Cells × genes: counts, or a monotone transform of them."
+        ..., metavar="INPUT", help="An .h5ad file, a .zarr store or a folder of them: counts, or a monotone transform."
     ),
     out: Path = typer.Argument(..., metavar="OUT_FOLDER", help="The corpus: part-*.parquet and corpus.json."),
     n_genes: int = typer.Option(
@@ -63,6 +63,8 @@ def encode(
 ) -> None:
     """Write each cell's expressed genes, by falling expression, as a corpus of sentences.
 
+    Files of any size are read block by block. The same command after a kill goes on where it was.
+
     **Examples**
 
     `c2s encode pbmc.h5ad corpus --n-genes 200 --fit-decoder`
@@ -77,55 +79,30 @@ def encode(
         settings = {name: value for name, value in locals().items() if name not in {"json", "dry_run", "config"}}
         typer.echo(json.dumps(settings, indent=2, default=str))
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from c2s.artefacts import whole_folder
-    from c2s.cells.reading import read_cells
+    from c2s.artefacts import check_folder
     from c2s.sentences.background import Background
     from c2s.sentences.corpus import read_sentences
-    from c2s.sentences.decode import RankDecoder
-    from c2s.sentences.encode import encode as encode_cells
+    from c2s.sentences.stream import encode_file
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    with whole_folder(out, overwrite=overwrite) as scratch, bar as progress:
-        step = progress.add_task(f"reading {cells.name}")
-        known = None if background is None else Background.read(background)
-        genes = None if vocabulary is None else read_sentences(vocabulary).vocabulary
-        adata = read_cells(cells)
-        progress.update(step, description=f"ranking {adata.n_obs:,} cells × {adata.n_vars:,} genes")
-        sentences = encode_cells(
-            adata,
-            n_genes=n_genes,
-            layer=layer,
-            ties=ties.value,
-            background=known,
-            vocabulary=genes,
-            seed=seed,
-            on_collision=on_collision.value,
-        )
-        decoder = None
-        if fit_decoder:
-            progress.update(step, description="fitting the decoder")
-            decoder = RankDecoder.fit(
-                adata,
-                layer=layer,
-                background=sentences.background,
-                model=decoder_model.value,
-                ties=ties.value,
-                seed=seed,
-                on_collision=on_collision.value,
-            )
-        progress.update(step, description=f"writing {out}")
-        sentences.write(scratch)
-        if decoder is not None:
-            decoder.write(scratch / "decoder")
-    lengths = sentences.lengths
-    typer.echo(
-        f"{len(sentences):,} sentences of {lengths.min():,} to {lengths.max():,} genes over a vocabulary of "
-        f"{len(sentences.vocabulary):,} {sentences.vocabulary.species} genes → {out}"
+    check_folder(out, overwrite=overwrite)
+    written = encode_file(
+        cells,
+        out,
+        n_genes=n_genes,
+        layer=layer,
+        ties=ties.value,
+        background=None if background is None else Background.read(background),
+        vocabulary=None if vocabulary is None else read_sentences(vocabulary).vocabulary,
+        seed=seed,
+        on_collision=on_collision.value,
+        decoder=decoder_model.value if fit_decoder else None,
+        overwrite=overwrite,
     )
+    typer.echo(
+        f"{written.n_cells:,} sentences of {written.n_ids / written.n_cells:,.0f} genes on average over a vocabulary of "
+        f"{len(written.vocabulary):,} {written.vocabulary.species} genes → {out}"
+    )
+    decoder = written.decoder
     if decoder is not None:
         typer.echo(
             f"decoder ({decoder.model}, fitted to {decoder.n_cells:,} cells of {decoder.normalised_from}) → {out / 'decoder'}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numba
 import numpy as np
@@ -225,16 +225,7 @@ class CellSentences:
         """
         with whole_folder(folder, overwrite=overwrite) as scratch:
             renamed = write_parts(scratch, self)
-            record = {
-                "format": "c2s-corpus",
-                "version": FORMAT_VERSION,
-                "n": len(self),
-                "n_ids": len(self.ids),
-                "obs_columns": renamed,
-                "vocabulary": self.vocabulary.to_dict(),
-                "encoding": self.encoding.model_dump(mode="json"),
-                "background": None if self.background is None else self.background.to_dict(),
-            }
+            record = corpus_record(len(self), len(self.ids), renamed, self.vocabulary, self.encoding, self.background)
             write_json(scratch / "corpus.json", record)
         return Path(folder)
 
@@ -309,6 +300,27 @@ class CellSentences:
             encoding=first.encoding.with_(**differing),
             background=first.background,
         )
+
+
+def corpus_record(
+    n: int,
+    n_ids: int,
+    obs_columns: dict[str, str],
+    vocabulary: GeneVocabulary,
+    encoding: Encoding,
+    background: Background | None,
+) -> dict[str, Any]:
+    """Return what ``corpus.json`` holds."""
+    return {
+        "format": "c2s-corpus",
+        "version": FORMAT_VERSION,
+        "n": n,
+        "n_ids": n_ids,
+        "obs_columns": obs_columns,
+        "vocabulary": vocabulary.to_dict(),
+        "encoding": encoding.model_dump(mode="json"),
+        "background": None if background is None else background.to_dict(),
+    }
 
 
 def read_sentences(folder: str | os.PathLike[str]) -> CellSentences:

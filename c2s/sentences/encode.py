@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MIN_SHARED = 0.5  # of the data's expressed genes that a given vocabulary must hold
-_SAMPLED = 65_536  # matrix entries in the source fingerprint
+BLOCK = 8192  # cells whose rows are read, ranked and fingerprinted together
+_SAMPLED = 1024  # matrix entries of a block in the source fingerprint
 
 
 def encode(
@@ -90,7 +91,7 @@ def encode(
     refuse_repeated_cells(adata.obs_names)
     matrix, genes = expression(adata, layer=layer, on_collision=on_collision, aliases=aliases)
     own = GeneVocabulary.from_symbols(genes, species=species)
-    target, id_of_column = (own, None) if vocabulary is None else _match(own, vocabulary, matrix)
+    target, id_of_column = (own, None) if vocabulary is None else match_genes(own, vocabulary, matrix)
     if ties == "background" and background is None:
         background = Background.of_matrix(matrix, own)
     barcodes = list(map(str, adata.obs_names))
@@ -110,7 +111,9 @@ def encode(
         layer=layer,
         seed=seed,
         background_hash=None if background is None else background.hash,
-        source_hash=_fingerprint(matrix, own, barcodes),
+        source_hash=source_hash(
+            own, barcodes, [fingerprint(matrix[i : i + BLOCK]) for i in range(0, len(barcodes), BLOCK)]
+        ),
     )
     obs = adata.obs.copy()
     obs.index = barcodes
@@ -137,7 +140,7 @@ def rank_matrix(
     data = matrix.data
     if data.dtype == np.int64:
         data = data.astype(np.float32)  # counts beyond 2^31
-    whole = data.dtype.kind == "i" or (looks_like_counts(matrix) and data.max() < 2**24)
+    whole = data.dtype.kind == "i" or (looks_like_counts(matrix) and data.max(initial=0) < 2**24)
     if ties == "hash":
         cells = hash_of_names(barcodes, seed=seed)
         keys = hash_of_names(vocabulary.symbols, seed=seed)
@@ -152,10 +155,16 @@ def rank_matrix(
     return rank_by_order(data, matrix.indices, matrix.indptr, columns, place, n_genes, whole=whole)
 
 
-def _match(
+def match_genes(
     own: GeneVocabulary, vocabulary: GeneVocabulary, matrix: sp.csr_matrix
 ) -> tuple[GeneVocabulary, np.ndarray | None]:
-    """Return the given vocabulary and the id in it of each column (-1: not there)."""
+    """Return the given vocabulary and the id in it of each column (-1: not there), None where they are equal.
+
+    Raises
+    ------
+    DataError
+        The genes are of another species, or the vocabulary holds under half of those that ``matrix`` expresses.
+    """
     if own.symbols == vocabulary.symbols:
         return vocabulary, None
     guess = guess_species(own.symbols)
@@ -179,14 +188,13 @@ def _match(
     return vocabulary, columns
 
 
-def _fingerprint(matrix: sp.csr_matrix, vocabulary: GeneVocabulary, barcodes: list[str]) -> str:
-    """Return a hash of genes, cells, row lengths and 65,536 evenly spaced entries: it names the data, it proves nothing."""
-    step = max(1, matrix.nnz // _SAMPLED)
-    values = matrix.data[::step].astype(np.float64)
-    return hash_of(
-        vocabulary.hash,
-        hash_of_names(barcodes),
-        matrix.indptr.astype(np.int64),
-        matrix.indices[::step].astype(np.int64),
-        values,
-    )
+def fingerprint(block: sp.csr_matrix) -> str:
+    """Return a hash of row lengths and 1,024 evenly spaced entries of a block: it names the data, it proves nothing."""
+    step = max(1, block.nnz // _SAMPLED)
+    values = block.data[::step].astype(np.float64)
+    return hash_of(np.diff(block.indptr).astype(np.int64), block.indices[::step].astype(np.int64), values)
+
+
+def source_hash(vocabulary: GeneVocabulary, barcodes: list[str], fingerprints: list[str]) -> str:
+    """Return a hash of genes, cells and the fingerprints of their blocks, the same however the cells were read."""
+    return hash_of(vocabulary.hash, hash_of_names(barcodes), fingerprints)

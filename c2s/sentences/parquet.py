@@ -53,11 +53,18 @@ def obs_table(obs: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
 
 
 def _joined(sentences: CellSentences, obs: pa.Table) -> pa.Table:
-    """Return the columns of the sentences followed by those of ``obs``."""
+    names = list(sentences.obs.index.astype(str))
+    return joined_table(names, sentences.ids, sentences.offsets, sentences.n_expressed, obs)
+
+
+def joined_table(
+    names: list[str], ids: np.ndarray, offsets: np.ndarray, n_expressed: np.ndarray, obs: pa.Table
+) -> pa.Table:
+    """Return the columns of some sentences, at most 2^31 ids, followed by those of ``obs``."""
     columns = {
-        "cell": pa.array(sentences.obs.index.astype(str), type=pa.string()),
-        "ids": pa.ListArray.from_arrays(pa.array(sentences.offsets.astype(np.int32)), pa.array(sentences.ids)),
-        "n_expressed": pa.array(sentences.n_expressed),
+        "cell": pa.array(names, type=pa.string()),
+        "ids": pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(ids)),
+        "n_expressed": pa.array(n_expressed),
     }
     return pa.table({**columns, **dict(zip(obs.column_names, obs.columns))})
 
