@@ -90,7 +90,10 @@ def encode(
         raise ConfigError(msg)
     refuse_repeated_cells(adata.obs_names)
     matrix, genes = expression(adata, layer=layer, on_collision=on_collision, aliases=aliases)
-    own = GeneVocabulary.from_symbols(genes, species=species)
+    if background is not None and species is None and background.vocabulary.symbols == tuple(genes):
+        own = background.vocabulary
+    else:
+        own = GeneVocabulary.from_symbols(genes, species=species)
     target, id_of_column = (own, None) if vocabulary is None else match_genes(own, vocabulary, matrix)
     if ties == "background" and background is None:
         background = Background.of_matrix(matrix, own)
