@@ -3,8 +3,9 @@
 A decoy asks what the model says of a drug it has no reason to believe in. Decoys with *seen* targets take the targets of
 a training perturbation whose observed response leaves the programme alone; decoys with *unseen* targets take genes that
 no training perturbation acts on and that are not in the programme, matched to the library's unseen targets in how many
-cells express them, because a model knows a common gene better than a rare one. Names are letters of the library's lengths;
-mechanism, dose and time are those of a library row.
+cells express them, because a model knows a common gene better than a rare one. A name is the beginning of one library name
+and the end of another, each about half, because a model answers to pieces of names (``-nib``, ``-mab``) that training has shown it;
+where the library has too few names, it is letters. Mechanism, dose and time are those of a library row.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 UNSEEN_SHARE = 1 / 3  # of the decoys, where the library has drugs with unseen targets
 NEAREST = 50  # genes to choose an unseen decoy target from
+SPLICES = 20  # pairs of library names tried for a made-up one
 
 
 def support_of(perturbation: Perturbation, trained: Sequence[Perturbation]) -> str:
@@ -94,11 +96,11 @@ def make_decoys(
         logger.warning(
             "no training perturbation with targets leaves %s alone: all decoys have unseen targets", programme.name
         )
-    lengths = np.array([len(row.name) for row in drugs] or [8])
+    names = [row.name for row in drugs]
     taken = {row.name for row in (*library, *trained)}
     decoys = []
     for number in range(n):
-        name = _letters(int(rng.choice(lengths)), rng, taken)
+        name = _made_up(names, rng, taken)
         like = drugs[int(rng.integers(len(drugs)))] if drugs else Perturbation(name)
         if number < n_unseen:
             wanted = (
@@ -116,6 +118,18 @@ def _alike(gene: int, novel: np.ndarray, detection: np.ndarray, rng: np.random.G
     """Return one of the :data:`NEAREST` novel genes whose share of expressing cells is nearest to that of ``gene``."""
     order = np.argsort(np.abs(detection[novel] - detection[gene]), kind="stable")
     return int(novel[rng.choice(order[: min(NEAREST, len(order))])])
+
+
+def _made_up(names: Sequence[str], rng: np.random.Generator, taken: set[str]) -> str:
+    """Return a new name of the beginning of one and the end of another; of letters, where a few draws give none."""
+    for _ in range(SPLICES if names else 0):
+        one, other = (names[i] for i in rng.integers(len(names), size=2))
+        first, second = rng.uniform(0.3, 0.7, size=2)
+        name = one[: round(first * len(one))] + other[round(second * len(other)) :]
+        if name and name not in taken:
+            taken.add(name)
+            return name
+    return _letters(len(names[rng.integers(len(names))]) if names else 8, rng, taken)
 
 
 def _letters(length: int, rng: np.random.Generator, taken: set[str]) -> str:
