@@ -163,9 +163,10 @@ def reach_of_deltas(
     data = prepare(sentences, values, LIBRARY, config)
     rng = np.random.default_rng([config.seed, 53])
     rows = data.rows(validation=False)
-    matches = data.match(rows, rng)
+    pools = data.pool(rows, rng)
+    matches = data.match(rows, pools, rng)
     rule = DeltaRule.from_dict(details.delta_rule)
-    up, down = rule.read(values, data.pool(rows, rng), matches)
+    up, down = rule.read(values, pools, matches)
     ids, offsets = rule.apply(sentences, matches[:, 0], up, down)
     after = CellSentences(
         ids=ids, offsets=offsets, n_expressed=np.diff(offsets).astype(np.int32), vocabulary=sentences.vocabulary,
