@@ -145,6 +145,23 @@ def check_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
     return folder
 
 
+def spare_inputs(out: str | os.PathLike[str] | None, *inputs: str | os.PathLike[str] | None) -> None:
+    """Refuse an output that is, or holds, one of the inputs: to overwrite it would delete what is read.
+
+    Raises
+    ------
+    ArtefactError
+        An input lies at or below ``out``; inputs that are None are none.
+    """
+    if out is None:
+        return
+    target = Path(out).resolve()
+    for path in inputs:
+        if path is not None and Path(path).resolve().is_relative_to(target):
+            msg = f"{out} is or holds {path}, which is an input; name another place for the output"
+            raise ArtefactError(msg)
+
+
 def prepare_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Return ``path`` as an existing empty folder; :func:`check_folder` says what is refused."""
     folder = check_folder(path, overwrite=overwrite)

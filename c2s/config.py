@@ -16,7 +16,7 @@ from c2s.errors import ConfigError
 class Config(BaseModel):
     """Base of every configuration. Instances are immutable; ``with_`` gives a changed copy, checked again."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -18,6 +18,9 @@ from c2s.errors import ArtefactError, DataError
 ROLES = ("drug", "vehicle", "positive_control", "negative_control", "decoy")
 
 
+MAX_TEXT, MAX_TARGETS = 300, 100  # a prompt holds every row's text; one long row makes all of them long
+
+
 @dataclass(frozen=True)
 class Perturbation:
     """One row of a library.
@@ -45,6 +48,18 @@ class Perturbation:
     def __post_init__(self) -> None:
         if not self.name.strip():
             msg = "a perturbation has no name; every row of a library needs one"
+            raise DataError(msg)
+        for field, value in (
+            ("name", self.name),
+            ("mechanism", self.mechanism),
+            ("dose", self.dose),
+            ("time", self.time),
+        ):
+            if len(value) > MAX_TEXT:
+                msg = f"the {field} of {self.name[:40]!r} has {len(value):,} characters, at most {MAX_TEXT} are read; shorten it"
+                raise DataError(msg)
+        if len(self.targets) > MAX_TARGETS:
+            msg = f"{self.name} has {len(self.targets):,} targets, at most {MAX_TARGETS} are read; keep the main ones"
             raise DataError(msg)
         if self.role not in ROLES:
             msg = f"perturbation {self.name!r} has role {self.role!r}; expected one of {', '.join(ROLES)}"

@@ -205,6 +205,8 @@ def _canonical(values: Any, label: str) -> sp.csr_matrix:
         msg = f"{label} holds {values.dtype} values; expected numbers"
         raise DataError(msg)
     own = not (sp.issparse(values) and values.format == "csr")
+    if values.dtype == np.float16:  # scipy has no half precision
+        values = values.astype(np.float32)
     matrix = sp.csr_matrix(values)
     if not matrix.has_canonical_format:
         wide = np.int64 if kind != "f" else matrix.dtype  # int8 entries may not be added up in eight bits

@@ -27,12 +27,13 @@ def annotate(
 
     `c2s annotate runs/pbmc/model cells.h5ad types.csv`
     """
-    from c2s.artefacts import atomic_path, check_file
+    from c2s.artefacts import atomic_path, check_file, spare_inputs
     from c2s.cells.reading import read_cells
     from c2s.models.cell_lm import load_model
     from c2s.sentences.encode import encode
 
     check_file(out, overwrite=overwrite)
+    spare_inputs(out, model, cells)
     known = load_model(model)
     sentences = encode(read_cells(cells), layer=layer, vocabulary=known.vocabulary, background=known.background)
     table = known.annotate(sentences, labels=labels or None, prior="uniform" if uniform_prior else "training")

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from c2s.cli._config import config_option
+from c2s.errors import ConfigError
 
 
 def decode(
@@ -43,11 +44,15 @@ def decode(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from c2s.artefacts import atomic_path, check_file
+    from c2s.artefacts import atomic_path, check_file, spare_inputs
     from c2s.sentences.corpus import read_sentences
     from c2s.sentences.decode import RankDecoder
 
     check_file(out, overwrite=overwrite)
+    spare_inputs(out, corpus, decoder)
+    if out.suffix.lower() != ".h5ad":
+        msg = f"{out.name} would hold an AnnData; name it .h5ad"
+        raise ConfigError(msg)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         step = progress.add_task(f"reading {corpus}")

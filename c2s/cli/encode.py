@@ -79,12 +79,13 @@ def encode(
         settings = {name: value for name, value in locals().items() if name not in {"json", "dry_run", "config"}}
         typer.echo(json.dumps(settings, indent=2, default=str))
         return
-    from c2s.artefacts import check_folder
+    from c2s.artefacts import check_folder, spare_inputs
     from c2s.sentences.background import Background
     from c2s.sentences.corpus import read_sentences
     from c2s.sentences.stream import encode_file
 
     check_folder(out, overwrite=overwrite)
+    spare_inputs(out, cells, background, vocabulary)
     written = encode_file(
         cells,
         out,

@@ -35,9 +35,10 @@ def generate(
     if "" in wanted or any("=" not in item for item in conditions):
         msg = f"--condition takes KEY=VALUE; got {', '.join(conditions)}"
         raise ConfigError(msg)
-    from c2s.artefacts import whole_folder
+    from c2s.artefacts import spare_inputs, whole_folder
     from c2s.models.cell_lm import load_model
 
+    spare_inputs(out, model)
     with whole_folder(out, overwrite=overwrite) as scratch:
         cells = load_model(model).generate(n=n, seed=seed, temperature=temperature, conditions=wanted)
         cells.write(scratch)

@@ -100,7 +100,7 @@ def map_genes(
     from c2s.cells.identity import read_gene_table, rename_genes
     from c2s.cells.reading import read_cells
 
-    _check(out, report, overwrite)
+    _check(cells, table, out, report, overwrite)
     names = read_gene_table(find_table(table), source=source, target=target)
     renamed, outcome = rename_genes(
         read_cells(cells), names, on_ambiguous=on_ambiguous.value, on_collision=on_collision.value
@@ -137,7 +137,7 @@ def ortholog(
     from c2s.cells.identity import read_gene_table, to_species
     from c2s.cells.reading import read_cells
 
-    _check(out, report, overwrite)
+    _check(cells, table, out, report, overwrite)
     pairs = read_gene_table(find_table(table), source=source, target=target)
     mapped, outcome = to_species(read_cells(cells), pairs, species=species.value, on_many=on_many.value)
     _write(mapped, outcome, out, report)
@@ -149,12 +149,14 @@ def _show(settings: dict[str, object]) -> None:
     typer.echo(json.dumps(settings, indent=2, default=str))
 
 
-def _check(out: Path, report: Path | None, overwrite: bool) -> None:
-    from c2s.artefacts import check_file
+def _check(cells: Path, table: str, out: Path, report: Path | None, overwrite: bool) -> None:
+    from c2s.artefacts import check_file, spare_inputs
 
-    check_file(out, overwrite=overwrite)
-    if report is not None:
-        check_file(report, overwrite=overwrite)
+    for path in (out, report):
+        if path is not None:
+            check_file(path, overwrite=overwrite)
+            spare_inputs(path, cells, table)
+    spare_inputs(report, out)  # nor may one output be the other
 
 
 def _write(cells: AnnData, outcome: GeneReport, out: Path, report: Path | None) -> None:

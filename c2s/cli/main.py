@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import logging
 import sys
@@ -112,6 +113,17 @@ def run(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)
         sys.exit(130)
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        typer.echo(f"Error: no space is left on the disk ({error}). Make room and run the same command again", err=True)
+        sys.exit(2)
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Return whether writing failed for want of room; HDF5, Arrow and safetensors say so in their own exceptions."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error)
 
 
 if __name__ == "__main__":

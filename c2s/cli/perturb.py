@@ -28,12 +28,13 @@ def perturb(
 
     `c2s perturb runs/screen/model cells.h5ad drugs.csv after && c2s decode after after.h5ad --decoder runs/screen/model`
     """
-    from c2s.artefacts import whole_folder
+    from c2s.artefacts import spare_inputs, whole_folder
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
     from c2s.models.cell_lm import load_model
     from c2s.sentences.encode import encode
 
+    spare_inputs(out, model, cells, library)
     with whole_folder(out, overwrite=overwrite) as scratch:
         known = load_model(model)
         rows = read_library(library)

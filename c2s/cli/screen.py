@@ -120,11 +120,13 @@ def screen(
         typer.echo(settings.model_dump_json(indent=2))
         return
     part = parse_shard(shard)
+    from c2s.artefacts import spare_inputs
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
     from c2s.models.cell_lm import load_model
     from c2s.screening.screen import screen as run
 
+    spare_inputs(out, model, cells, library, gmt)
     announce = logging.getLogger("c2s.screening.screen")  # says what the screen will cost before it starts
     announce.setLevel(logging.INFO)
     announce.propagate = False

@@ -97,9 +97,12 @@ def train(
     if dry_run:
         typer.echo(settings.model_dump_json(indent=2))
         return
+    from c2s.artefacts import spare_inputs
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
     from c2s.training.run import train as fit
+
+    spare_inputs(out, cells, library, model)
 
     known = read_library(library) if library else None
     trained = fit(read_cells(cells), out, config=settings, library=known, overwrite=overwrite, resume=resume)

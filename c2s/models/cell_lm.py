@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
+from c2s.artefacts import hash_of
 from c2s.cells.genes import GeneVocabulary
 from c2s.cells.library import Perturbation
 from c2s.cells.reading import require_column
@@ -76,6 +77,13 @@ class CellLM:
     def n_parameters(self) -> int:
         """Number of parameters, embeddings included."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def weights_hash(self) -> str:
+        """Return 16 hex digits that name the weights, bit by bit; the same on any device and number of threads."""
+        named = sorted(self.model.state_dict().items())
+        return hash_of(
+            *(np.atleast_1d(p.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()) for _, p in named)
+        )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write weights (safetensors), tokenizer and ``c2s.json``; an ordinary transformers folder."""

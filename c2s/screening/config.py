@@ -31,12 +31,15 @@ class ScreenConfig(Config):
     co_treatment: bool = False  # the first context is the second one plus a treatment: report the Bliss excess
     temperature: float = Field(1.0, ge=0)
     block_size: int = Field(8, ge=1)  # cells a work item; an item is what a shard takes and a resume keeps
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     threads: int = Field(0, ge=0)  # 0 leaves torch's own choice
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.contexts[0] == self.contexts[1]:
             msg = f"both contexts are {self.contexts[0]!r}; a screen compares two"
+            raise ValueError(msg)
+        if self.unit_key == self.context_key:
+            msg = f"unit_key and context_key are both {self.unit_key!r}; a unit is a donor or sample, found in both contexts"
             raise ValueError(msg)
         return self

@@ -89,9 +89,14 @@ def make_decoys(
     acted_on = {target for row in trained for target in row.targets}
     symbols, detection = background.vocabulary.symbols, background.detection
     novel = np.array([i for i, gene in enumerate(symbols) if gene not in acted_on and gene not in set(programme.genes)])
+    if not len(novel):
+        logger.warning(
+            "every gene of the model is a target or in %s: decoys with unseen targets cannot be made", programme.name
+        )
+        n = n if donors else 0
     unseen = [row for row in drugs if support_of(row, trained) == "unseen"]
     templates = [ids for row in unseen if len(ids := background.vocabulary.ids(row.targets, missing="drop"))]
-    n_unseen = n if not donors else round(n * UNSEEN_SHARE) if unseen else 0
+    n_unseen = n if not donors else round(n * UNSEEN_SHARE) if unseen and len(novel) else 0
     if n and not donors:
         logger.warning(
             "no training perturbation with targets leaves %s alone: all decoys have unseen targets", programme.name
@@ -129,7 +134,7 @@ def _made_up(names: Sequence[str], rng: np.random.Generator, taken: set[str]) ->
         if name and name not in taken:
             taken.add(name)
             return name
-    return _letters(len(names[rng.integers(len(names))]) if names else 8, rng, taken)
+    return _letters(len(names[int(rng.integers(len(names)))]) if names else 8, rng, taken)
 
 
 def _letters(length: int, rng: np.random.Generator, taken: set[str]) -> str:

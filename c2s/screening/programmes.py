@@ -7,7 +7,7 @@ import gzip
 import logging
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -122,20 +122,34 @@ def read_gmt(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
     return sets
 
 
-def programme_ids(programme: Programme, vocabulary: GeneVocabulary, *, min_share: float = 0.5) -> NDArray[np.int32]:
+def programme_ids(
+    programme: Programme,
+    vocabulary: GeneVocabulary,
+    *,
+    measured: Collection[str] | None = None,
+    min_share: float = 0.5,
+) -> NDArray[np.int32]:
     """Return the ids of the programme's genes in ``vocabulary``, in programme order; absent genes are logged.
+
+    Parameters
+    ----------
+    measured : collection of str, optional
+        Genes of the cells; one they lack counts as absent, since it would only look silent.
 
     Raises
     ------
     DataError
-        Less than ``min_share`` of the genes, or none, is in the vocabulary; present and absent genes are listed.
+        Less than ``min_share`` of the genes, or none, is in the vocabulary and the cells; present and absent genes are
+        listed.
     """
-    absent = programme.absent(vocabulary)
+    absent = [
+        gene for gene in programme.genes if gene not in vocabulary or (measured is not None and gene not in measured)
+    ]
     present = [gene for gene in programme.genes if gene not in set(absent)]
     if not present or len(present) < min_share * len(programme.genes):
         msg = (
             f"{programme.name}: only {len(present)} of {len(programme.genes)} genes are in the vocabulary of "
-            f"{len(vocabulary):,} {vocabulary.species} genes, fewer than the share of {min_share:g} that is needed. "
+            f"{len(vocabulary):,} {vocabulary.species} genes and in the cells, fewer than the share of {min_share:g} that is needed. "
             f"Present: {', '.join(present) or 'none'}. Absent: {', '.join(absent)}. "
             "Use cells and a model that hold these genes, or another programme"
         )

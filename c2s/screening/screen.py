@@ -153,7 +153,10 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
     programme = load_programme(
         config.programme if isinstance(config.programme, str) else list(config.programme), gmt=config.gmt
     )
-    gene_ids = programme_ids(programme, model.vocabulary, min_share=config.min_share)
+    measured = set(
+        map(str, cells.raw.var_names if config.layer == "raw" and cells.raw is not None else cells.var_names)
+    )
+    gene_ids = programme_ids(programme, model.vocabulary, measured=measured, min_share=config.min_share)
     if config.max_rank is not None and config.max_rank < len(gene_ids):
         msg = f"max_rank is {config.max_rank}, but {programme.name} has {len(gene_ids)} genes; a sentence must hold them all"
         raise ConfigError(msg)
@@ -174,6 +177,15 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
         msg = "the library holds no perturbation but the vehicle; add what is to be screened"
         raise DataError(msg)
     drugs = [row.with_role("positive_control") if row.name in config.positive_controls else row for row in drugs]
+    targets = {target for row in drugs for target in row.targets}
+    if targets and (strange := sorted(target for target in targets if target not in model.vocabulary)):
+        shown = ", ".join(strange[:8]) + (" …" if len(strange) > 8 else "")
+        logger.warning(
+            "%d of %d targets of the library are no genes of the model: %s; compare the spelling",
+            len(strange),
+            len(targets),
+            shown,
+        )
     unknown = set(config.positive_controls) - {row.name for row in drugs}
     if unknown:
         msg = f"positive controls {', '.join(sorted(unknown))} are not in the library"
@@ -210,7 +222,7 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
         else min(int(np.median(sentences.n_expressed)), spec["n_answer"])
     )
     max_rank = config.max_rank or max(usual, len(gene_ids))
-    weights = hash_of({name: float(p.double().sum()) for name, p in sorted(model.model.state_dict().items())})
+    weights = model.weights_hash()
     key = hash_of(
         [p.to_dict() for p in perturbations], config.model_dump(mode="json", exclude={"threads"}), sentences.ids, sentences.offsets,
         list(sentences.obs.index), sentences.obs[[*details.context_keys, CONTEXT, UNIT]].astype(str).to_dict("list"),
@@ -384,7 +396,7 @@ def _record(
         "config": plan.config.model_dump(mode="json"),
         "contexts": list(plan.config.contexts),
         "programme": {
-            "name": plan.programme.name, "genes": effects.gene_symbols, "absent": list(plan.programme.absent(model.vocabulary)), "subsets": subsets,
+            "name": plan.programme.name, "genes": effects.gene_symbols, "absent": [gene for gene in plan.programme.genes if gene not in effects.gene_symbols], "subsets": subsets,
         },
         "counts": {
             "library": int((sets == "library").sum()), "decoys": int((sets == "decoy").sum()), "reference": int((sets == "reference").sum()),

@@ -35,7 +35,6 @@ def score_against_truth(table: pd.DataFrame) -> dict[str, Any]:
         "recall": float(hit[planted & seen].mean()) if (planted & seen).any() else float("nan"),
         "hits": int(hit.sum()),
         "hits_by_class": {str(k): int(v) for k, v in drugs["planted_class"][hit].value_counts().items()},
-        "seen_hits_by_class": {str(k): int(v) for k, v in drugs["planted_class"][hit & seen].value_counts().items()},
         "refused_by_class": {
             str(k): int(v) for k, v in drugs["planted_class"][drugs["refused_because"] != ""].value_counts().items()
         },

@@ -18,7 +18,7 @@ class TrainConfig(Config):
     task: TaskName = "perturbation_response"
     model: str = "c2s-mini"  # a preset, or the folder of a trained model to go on from
     layer: str | None = None
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
     # examples
     n_genes: int = Field(48, ge=1)  # genes of a cell shown (annotation, perturbation) or written (generation)
@@ -51,6 +51,9 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if len(set(self.context_keys)) < len(self.context_keys):
+            msg = f"context_keys names a column twice: {', '.join(self.context_keys)}"
+            raise ValueError(msg)
         if self.lora_rank and self.model in PRESETS:
             msg = f"lora_rank adapts a trained model; {self.model} starts from random weights. Give model= a folder, or lora_rank=0"
             raise ValueError(msg)

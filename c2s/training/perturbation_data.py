@@ -195,7 +195,7 @@ def _lone_controls(
     obs: pd.DataFrame, is_control: np.ndarray, is_validation: np.ndarray, config: TrainConfig
 ) -> np.ndarray:
     """Return the mask of controls that have no other control in their stratum and side of the split."""
-    strata = obs[[*config.context_keys, *config.match_by]].astype(str).assign(side=is_validation)
+    strata = obs[list(dict.fromkeys((*config.context_keys, *config.match_by)))].astype(str).assign(side=is_validation)
     among = strata[is_control]
     lone = np.zeros(len(obs), dtype=bool)
     lone[is_control] = among.groupby(list(among.columns))["side"].transform("size").to_numpy() == 1

@@ -17,6 +17,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput
 
+from c2s.errors import ModelError
 from c2s.models.quiet import no_bars
 from c2s.training.examples import Collator, RenderedExamples
 
@@ -124,6 +125,9 @@ class _Progress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         for key, name in (("loss", "loss"), ("eval_loss", "held-out")):
             if logs and key in logs:
+                if not np.isfinite(logs[key]):
+                    msg = f"the {name} is {logs[key]} at step {state.global_step}: training diverged; lower learning_rate ({args.learning_rate:g})"
+                    raise ModelError(msg)
                 self.shown[name] = f"{logs[key]:.3f}"
         seconds = max(time.monotonic() - self.start, 1e-9)
         self.shown["tok/s"] = f"{(state.global_step - self.first) * self.tokens_per_step / seconds:,.0f}"
@@ -190,6 +194,7 @@ def fit(
         dataloader_num_workers=0,
         dataloader_pin_memory=on_gpu,
         disable_tqdm=not progress,
+        logging_nan_inf_filter=False,  # a loss that is not finite ends the run
     )
     per_step = float(training.lengths.mean()) * config.batch_size
     trainer = AnswerTrainer(
