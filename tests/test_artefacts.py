@@ -20,6 +20,7 @@ from c2s.artefacts import (
     plain,
     prepare_folder,
     read_json,
+    spare_inputs,
     whole_folder,
     write_json,
 )
@@ -339,3 +340,15 @@ def test_plain_values_pass_through_json():
     assert json.loads(json.dumps(plain({"a": [np.float64(1.5), {"b": frozenset({2, 1})}]}))) == {
         "a": [1.5, {"b": [1, 2]}]
     }
+
+
+def test_an_output_that_holds_an_input_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    cells = tmp_path / "run" / "cells.h5ad"
+    cells.write_text("mine")
+    for out in (tmp_path / "run", cells, tmp_path):
+        with pytest.raises(ArtefactError, match="is or holds .*cells.h5ad, which is an input"):
+            spare_inputs(out, None, cells)
+    spare_inputs(tmp_path / "run" / "out", cells)
+    spare_inputs(tmp_path / "ru", cells)
+    spare_inputs(None, cells)

@@ -194,3 +194,13 @@ def test_a_perturbation_is_immutable_and_keeps_its_role_apart():
     assert perturbation.role == "drug"
     with pytest.raises(dataclasses.FrozenInstanceError):
         perturbation.name = "b"
+
+
+@pytest.mark.parametrize(("row", "words"), [
+    ({"name": "x" * 301}, "the name of .* has 301 characters"),
+    ({"name": "a", "mechanism": "y" * 1000}, "the mechanism of 'a' has 1,000 characters"),
+    ({"name": "a", "targets": tuple(f"G{i}" for i in range(101))}, "a has 101 targets, at most 100"),
+])  # fmt: skip
+def test_rows_that_would_make_every_prompt_long_are_refused(row, words):
+    with pytest.raises(DataError, match=words):
+        Perturbation(**row)

@@ -194,3 +194,12 @@ def test_other_hdf5_files_are_refused(tmp_path):
         file["X"].attrs["encoding-version"] = "9"
     with pytest.raises(ArtefactError, match="not an AnnData file"):
         read_cells(tmp_path / "other.h5ad")
+
+
+def test_half_precision_is_read_as_single():
+    values = np.array([[0, 1.5, 2], [3, 0, 0]], dtype=np.float32)
+    half = adata_of(np.zeros((2, 3), np.float32))
+    half.layers["half"] = values.astype(np.float16)
+    matrix, _ = expression(half, layer="half")
+    assert matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix.toarray(), values)

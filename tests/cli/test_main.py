@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import subprocess
 import sys
@@ -93,5 +94,26 @@ def test_a_bug_is_not_hidden(monkeypatch):
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(verb)
     monkeypatch.setattr(main, "app", app)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main.run([])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_line(monkeypatch, capsys, error):
+    def full(**_):
+        raise error
+
+    monkeypatch.setattr(main, "app", full)
+    with pytest.raises(SystemExit) as ended:
+        main.run([])
+    assert ended.value.code == 2
+    assert "Error: no space is left on the disk" in capsys.readouterr().err
+    monkeypatch.setattr(main, "app", lambda **_: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         main.run([])

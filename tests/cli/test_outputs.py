@@ -52,3 +52,26 @@ def test_a_verb_that_fails_leaves_the_older_result(c2s, files, tmp_path):
     assert read_sentences(out).encoding.n_genes == 4
     assert (out / "decoder" / "decoder.json").is_file()
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_overwrite_spares_the_inputs(c2s, files, tmp_path):
+    """A folder of ours that holds what is read is not replaced by what is written."""
+    out = tmp_path / "corpus"
+    assert c2s("encode", files / "cells.h5ad", out).code == 0
+    inside = out / "cells.h5ad"
+    inside.write_bytes((files / "cells.h5ad").read_bytes())
+    before = inside.read_bytes()
+    for arguments in (("encode", inside, out), ("perturb", tiny.run_folder(), inside, files / "drugs.csv", out),
+                      ("train", inside, out), ("annotate", tiny.run_folder(), inside, inside)):  # fmt: skip
+        assert "is or holds" in c2s(*arguments, "--overwrite").error, arguments
+    assert inside.read_bytes() == before
+    assert "name it .h5ad" in c2s("decode", out, tmp_path / "decoded.csv").error
+
+
+def test_a_report_is_not_written_over_the_cells(c2s, files, tmp_path):
+    (tmp_path / "table.csv").write_text("old,new\nA,B\n")
+    table, out = tmp_path / "table.csv", tmp_path / "out.h5ad"
+    for report in (out, table):
+        ran = c2s("genes", "map", files / "cells.h5ad", out, "--table", table, "--report", report, "--overwrite")
+        assert "is or holds" in ran.error
+    assert table.read_text() == "old,new\nA,B\n"

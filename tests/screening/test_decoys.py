@@ -163,3 +163,16 @@ def test_decoys_show_what_the_library_shows():
                Perturbation("b", targets=("GENE150",), mechanism="degrader", dose="10 µM", time="6 h")]  # fmt: skip
     shown = Counter((row.mechanism, row.dose, row.time) for row in decoys(library))
     assert set(shown) == {("inhibitor", "1 µM", "24 h"), ("degrader", "10 µM", "6 h")}
+
+
+def test_a_panel_without_a_free_gene_has_only_decoys_with_seen_targets(caplog):
+    panel = Background(
+        GeneVocabulary(("GENE0", "GENE1", "GENE2", "GENE10", "GENE11", "GENE12", "GENE13", "GENE14")),
+        np.full(8, 0.5),
+        10,
+    )
+    with caplog.at_level(logging.WARNING, logger="c2s"):
+        found = decoys([*SEEN, *UNSEEN], n=30, background=panel)
+    assert {support_of(d, TRAINED) for d in found} == {"seen target"}
+    assert "decoys with unseen targets cannot be made" in caplog.text
+    assert decoys(UNSEEN, n=30, background=panel, silent=set()) == []

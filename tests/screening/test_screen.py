@@ -480,3 +480,37 @@ def test_a_library_file_gives_the_same_screen(tiny_screen, whole, tmp_path):
     library_frame(simulated.library).to_csv(tmp_path / "drugs.csv", index=False)
     plan = make_plan(model, simulated.screening, read_library(tmp_path / "drugs.csv"), CONFIG)
     assert plan.key == read_json(whole[0] / "plan.json")["key"]
+
+
+def test_programme_genes_that_the_cells_lack_are_absent(tiny_screen, tmp_path):
+    """A gene that was not measured would only look silent."""
+    simulated, model = tiny_screen
+    cells = simulated.screening
+    lacking = cells[:, ~cells.var_names.isin(simulated.programme)].copy()
+    with pytest.raises(DataError, match="only 0 of 17 genes are in the vocabulary of .* and in the cells"):
+        quick(tiny_screen, tmp_path / "none", cells=lacking)
+    few = cells[:, ~cells.var_names.isin(simulated.programme[:3])].copy()
+    plan = make_plan(model, few, simulated.library, CONFIG)
+    assert len(plan.gene_ids) == 14
+    table = quick(tiny_screen, tmp_path / "few", cells=few)
+    assert table.attrs["record"]["programme"]["absent"] == list(simulated.programme[:3])
+
+
+def test_targets_that_are_no_genes_are_pointed_out(tiny_screen, caplog):
+    simulated, model = tiny_screen
+    library = [*simulated.library, Perturbation("lower", targets=("hla-a", "KDR1"))]
+    with caplog.at_level(logging.WARNING, logger="c2s"):
+        make_plan(model, simulated.screening, library, CONFIG)
+    assert "targets of the library are no genes of the model: KDR1, hla-a; compare the spelling" in caplog.text
+
+
+def test_the_key_does_not_depend_on_threads(tiny_screen):
+    import torch
+
+    simulated, model = tiny_screen
+    keys, threads = set(), torch.get_num_threads()
+    for n in (1, 2, 3):
+        torch.set_num_threads(n)
+        keys.add(make_plan(model, simulated.screening, simulated.library, CONFIG).key)
+    torch.set_num_threads(threads)
+    assert len(keys) == 1

@@ -37,3 +37,12 @@ def test_lora_needs_a_trained_model(preset):
     with pytest.raises(ConfigError, match=f"{preset} starts from random weights. Give model= a folder, or lora_rank=0"):
         TrainConfig(model=preset, lora_rank=8)
     assert TrainConfig(model="runs/a/model", lora_rank=8).lora_rank == 8
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"learning_rate": float("inf")}, {"weight_decay": float("nan")}, {"seed": -1}, {"context_keys": ("a", "a")}],
+)
+def test_what_cannot_train_is_refused_at_once(changes):
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        TrainConfig(**changes)

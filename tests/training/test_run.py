@@ -393,3 +393,14 @@ def test_raw_layer(simulated, tmp_path):
     model = quick(adata, tmp_path, layer="raw", steps=1)
     assert model.vocabulary.symbols == tuple(simulated.training.var_names)
     assert json.loads((tmp_path / "config.json").read_text())["layer"] == "raw"
+
+
+def test_a_diverged_run_is_no_model(simulated, tmp_path):
+    with pytest.raises(ModelError, match="training diverged; lower learning_rate"):
+        quick(simulated.training, tmp_path, learning_rate=1e30, steps=8)
+    assert not (tmp_path / "model" / "c2s.json").exists()
+
+
+def test_a_context_may_also_be_named_for_matching(simulated, tmp_path):
+    model = quick(simulated.training, tmp_path, match_by=("ifn", "cell_type"), steps=1)
+    assert model.settings.perturbation.match_by == ("ifn", "cell_type")
