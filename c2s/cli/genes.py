@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from c2s.cli._config import config_option
+from c2s.cli.encode import OnCollision
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,13 +27,6 @@ class OnAmbiguous(StrEnum):
     drop = "drop"
     keep = "keep"
     error = "error"
-
-
-class OnCollision(StrEnum):
-    """What happens to several genes with the same new name."""
-
-    error = "error"
-    sum = "sum"
 
 
 class OnMany(StrEnum):

@@ -184,9 +184,9 @@ def _distinct(genes: Sequence[str], source: str) -> tuple[str, ...]:
 def _read_text(path: Path) -> str:
     try:
         if path.suffix == ".gz":
-            with gzip.open(path, "rt", encoding="utf-8") as file:
+            with gzip.open(path, "rt", encoding="utf-8-sig") as file:
                 return file.read()
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         msg = f"cannot read gene sets from {path}: {error}"
         raise ArtefactError(msg) from error

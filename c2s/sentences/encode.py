@@ -79,15 +79,7 @@ def encode(
     ConfigError
         Settings that do not exist or contradict each other.
     """
-    if n_genes is not None and n_genes < 1:
-        msg = f"n_genes={n_genes}; pass at least 1, or None to keep every expressed gene"
-        raise ConfigError(msg)
-    if ties not in get_args(Ties):
-        msg = f"ties={ties!r}; choose {', '.join(map(repr, get_args(Ties)))}"
-        raise ConfigError(msg)
-    if background is not None and ties != "background":
-        msg = f"a background was passed, but ties={ties!r} does not read it; pass ties='background' or no background"
-        raise ConfigError(msg)
+    check_settings(n_genes, ties, background)
     refuse_repeated_cells(adata.obs_names)
     matrix, genes = expression(adata, layer=layer, on_collision=on_collision, aliases=aliases)
     if background is not None and species is None and background.vocabulary.symbols == tuple(genes):
@@ -121,6 +113,19 @@ def encode(
     obs = adata.obs.copy()
     obs.index = barcodes
     return CellSentences(ids, offsets, n_expressed, target, obs, encoding, background)
+
+
+def check_settings(n_genes: int | None, ties: Ties, background: Background | None) -> None:
+    """Raise a ConfigError where settings of an encoding do not exist or contradict each other."""
+    if n_genes is not None and n_genes < 1:
+        msg = f"n_genes={n_genes}; pass at least 1, or None to keep every expressed gene"
+        raise ConfigError(msg)
+    if ties not in get_args(Ties):
+        msg = f"ties={ties!r}; choose {', '.join(map(repr, get_args(Ties)))}"
+        raise ConfigError(msg)
+    if background is not None and ties != "background":
+        msg = f"a background was passed, but ties={ties!r} does not read it; pass ties='background' or no background"
+        raise ConfigError(msg)
 
 
 def rank_matrix(

@@ -17,11 +17,11 @@ import scipy.sparse as sp
 from c2s.artefacts import check_folder, hash_of, read_json, whole_folder, write_json
 from c2s.cells.blocks import CellBlocks
 from c2s.cells.genes import GeneVocabulary, OnCollision
-from c2s.errors import ArtefactError, ConfigError, DataError
+from c2s.errors import ArtefactError, DataError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import Encoding, Ties, corpus_record, refuse_repeated_cells
 from c2s.sentences.decode import DecoderModel, RankDecoder
-from c2s.sentences.encode import BLOCK, fingerprint, match_genes, rank_matrix, source_hash
+from c2s.sentences.encode import BLOCK, check_settings, fingerprint, match_genes, rank_matrix, source_hash
 from c2s.sentences.parquet import joined_table, obs_table
 
 logger = logging.getLogger(__name__)
@@ -92,12 +92,7 @@ def encode_file(
     DataError, ConfigError
         As for :func:`c2s.encode`.
     """
-    if n_genes is not None and n_genes < 1:
-        msg = f"n_genes={n_genes}; pass at least 1, or None to keep every expressed gene"
-        raise ConfigError(msg)
-    if background is not None and ties != "background":
-        msg = f"a background was passed, but ties={ties!r} does not read it; pass ties='background' or no background"
-        raise ConfigError(msg)
+    check_settings(n_genes, ties, background)
     check_folder(out, overwrite=overwrite)
     cells = CellBlocks.open(source, layer=layer, on_collision=on_collision)
     refuse_repeated_cells(cells.obs.index)

@@ -75,3 +75,8 @@ def test_a_report_is_not_written_over_the_cells(c2s, files, tmp_path):
         ran = c2s("genes", "map", files / "cells.h5ad", out, "--table", table, "--report", report, "--overwrite")
         assert "is or holds" in ran.error
     assert table.read_text() == "old,new\nA,B\n"
+
+
+def test_a_condition_is_given_once(c2s, tmp_path):
+    ran = c2s("generate", "no-model", tmp_path / "out", "--condition", "a=b", "--condition", "a=c")
+    assert "--condition names a key twice: a=b, a=c" in ran.error

@@ -48,6 +48,13 @@ def test_a_set_of_a_gmt_file(tmp_path):
         load_programme(path)
 
 
+def test_a_byte_order_mark_is_no_letter(tmp_path):
+    (tmp_path / "bom.gmt").write_text("\ufeffONE\tabout\tA\tB\n", encoding="utf-8")
+    (tmp_path / "bom.txt").write_text("\ufeffA B\n", encoding="utf-8")
+    assert read_gmt(tmp_path / "bom.gmt") == {"ONE": ("A", "B")}
+    assert load_programme(tmp_path / "bom.txt").genes == ("A", "B")
+
+
 def test_a_packed_gmt_file_reads_like_the_plain_one(tmp_path):
     plain, packed, truncated = (tmp_path / name for name in ("sets.gmt", "sets.gmt.gz", "cut.gmt.gz"))
     plain.write_text("ONE\thttp://x\tA\tB\nTWO\t\tC\n")

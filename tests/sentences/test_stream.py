@@ -231,6 +231,8 @@ def test_bad_input(tmp_path, monkeypatch):
         encode_file(tmp_path / "cells.h5ad", tmp_path / "out", layer="counts", progress=False)
     with pytest.raises(ConfigError, match="n_genes=0"):
         encode_file(tmp_path / "cells.h5ad", tmp_path / "out", n_genes=0, progress=False)
+    with pytest.raises(ConfigError, match="ties='row'; choose"):
+        encode_file(tmp_path / "cells.h5ad", tmp_path / "out", ties="row", progress=False)
     monkeypatch.setattr(stream.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100})())
     with pytest.raises(ArtefactError, match="needs up to 0.00 GB, 0.00 GB are free; make room"):
         encode_file(tmp_path / "cells.h5ad", tmp_path / "out", progress=False)
