@@ -17,8 +17,9 @@ from c2s.cells.reading import expression
 from c2s.models.cell_lm import CellLM
 from c2s.screening.config import ScreenConfig
 from c2s.screening.measure import gather
+from c2s.screening.plan import make_plan
 from c2s.screening.scores import u_statistic
-from c2s.screening.screen import make_plan, screen
+from c2s.screening.screen import screen
 from c2s.sentences.corpus import CellSentences
 from c2s.sentences.delta import DeltaRule
 from c2s.sentences.encode import encode

@@ -27,7 +27,7 @@ from c2s.screening.config import ScreenConfig
 from c2s.screening.effects import ScreenEffects
 from c2s.screening.hits import call_hits
 from c2s.screening.measure import gather, run_blocks
-from c2s.screening.screen import make_plan
+from c2s.screening.plan import make_plan
 from c2s.stats import proportion_interval
 
 FOLDER = Path(__file__).parent

@@ -127,10 +127,11 @@ def screen(
     from c2s.screening.screen import screen as run
 
     spare_inputs(out, model, cells, library, gmt)
-    announce = logging.getLogger("c2s.screening.screen")  # says what the screen will cost before it starts
-    announce.setLevel(logging.INFO)
-    announce.propagate = False
-    announce.addHandler(logging.StreamHandler())
+    for name in ("plan", "screen"):  # they say which cells are taken, and what the screen will cost, before it starts
+        announce = logging.getLogger(f"c2s.screening.{name}")
+        announce.setLevel(logging.INFO)
+        announce.propagate = False
+        announce.addHandler(logging.StreamHandler())
     table = run(
         load_model(model),
         read_cells(cells),

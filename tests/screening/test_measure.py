@@ -12,8 +12,8 @@ from c2s.errors import ArtefactError
 from c2s.screening.config import ScreenConfig
 from c2s.screening.effects import STATISTICS
 from c2s.screening.measure import CONTEXT, UNIT, estimate_seconds, gather, part_path, read_part, run_block, run_blocks
+from c2s.screening.plan import make_plan
 from c2s.screening.scores import programme_scores
-from c2s.screening.screen import make_plan
 from tests import tiny
 
 

@@ -20,7 +20,8 @@ from c2s.models.cell_lm import load_model
 from c2s.screening import screen as module
 from c2s.screening.config import ScreenConfig
 from c2s.screening.measure import part_path
-from c2s.screening.screen import make_plan, merge, screen
+from c2s.screening.plan import make_plan
+from c2s.screening.screen import merge, screen
 from tests import tiny
 
 CONFIG = ScreenConfig(**tiny.SCREENING)
@@ -514,3 +515,13 @@ def test_the_key_does_not_depend_on_threads(tiny_screen):
         keys.add(make_plan(model, simulated.screening, simulated.library, CONFIG).key)
     torch.set_num_threads(threads)
     assert len(keys) == 1
+
+
+def test_cells_without_a_context_are_counted_aloud(tiny_screen, caplog):
+    simulated, model = tiny_screen
+    cells = simulated.screening.copy()
+    cells.obs["ifn"] = cells.obs["ifn"].astype(object).mask(np.arange(cells.n_obs) < 2)
+    with caplog.at_level(logging.WARNING, logger="c2s"):
+        plan = make_plan(model, cells, simulated.library, CONFIG)
+    assert len(plan.cells) == cells.n_obs - 2
+    assert "2 of 8 cells have no value in ifn and are left out" in caplog.text
