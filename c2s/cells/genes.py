@@ -202,16 +202,17 @@ def _refuse_mixture(human: Sequence[str], mouse: Sequence[str]) -> None:
     raise DataError(msg)
 
 
-def refuse_duplicates(symbols: Iterable[str]) -> None:
+def refuse_duplicates(symbols: Sequence[str]) -> None:
     """Raise a DataError that lists the symbols occurring more than once; return None if there is none."""
+    if len(set(symbols)) == len(symbols):
+        return
     repeated = [symbol for symbol, count in Counter(symbols).items() if count > 1]
-    if repeated:
-        msg = (
-            f"{len(repeated)} gene symbols occur more than once: {listed(repeated)}. "
-            "Make them unique by adata.var_names_make_unique(), or add their counts up: c2s encode --on-collision sum, "
-            "or matrix, genes = c2s.cells.reading.expression(adata, on_collision='sum') and an AnnData made of both"
-        )
-        raise DataError(msg)
+    msg = (
+        f"{len(repeated)} gene symbols occur more than once: {listed(repeated)}. "
+        "Make them unique by adata.var_names_make_unique(), or add their counts up: c2s encode --on-collision sum, "
+        "or matrix, genes = c2s.cells.reading.expression(adata, on_collision='sum') and an AnnData made of both"
+    )
+    raise DataError(msg)
 
 
 def listed(items: Iterable[str], limit: int = 10) -> str:

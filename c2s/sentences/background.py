@@ -93,22 +93,21 @@ class Background:
         Unknown genes come first, by a hash of their symbol; then the rarer gene; then the gene that comes earlier in
         the background's own vocabulary. The order of two genes does not depend on which other genes are present.
         """
-        known, positions = self._positions(vocabulary)
+        if vocabulary.symbols == self.vocabulary.symbols:
+            return self._own_tie_ranks
+        known = np.array([symbol in self.vocabulary for symbol in vocabulary.symbols], dtype=bool)
+        positions = self.vocabulary.ids(vocabulary.symbols, missing="drop")
         detection = np.full(len(vocabulary), -1.0)
         detection[known] = self.detection[positions]
         second = hash_of_names(vocabulary.symbols)
         second[known] = positions.astype(np.uint64)
-        order = np.lexsort((second, detection))
-        ranks = np.empty(len(vocabulary), dtype=np.int32)
-        ranks[order] = np.arange(len(vocabulary), dtype=np.int32)
-        return ranks
+        return _places(np.lexsort((second, detection)))
 
-    def _positions(self, vocabulary: GeneVocabulary) -> tuple[np.ndarray, np.ndarray]:
-        """Return which of the vocabulary's genes are known, and where they stand here."""
-        if vocabulary is self.vocabulary or vocabulary.symbols == self.vocabulary.symbols:
-            return np.ones(len(vocabulary), dtype=bool), np.arange(len(vocabulary))
-        known = np.array([symbol in self.vocabulary for symbol in vocabulary.symbols], dtype=bool)
-        return known, self.vocabulary.ids(vocabulary.symbols, missing="drop").astype(np.int64)
+    @cached_property
+    def _own_tie_ranks(self) -> np.ndarray:
+        ranks = _places(np.argsort(self.detection, kind="stable"))
+        ranks.flags.writeable = False
+        return ranks
 
     def to_dict(self) -> dict[str, Any]:
         """Return a mapping that JSON can hold; :meth:`from_dict` reads it back exactly."""
@@ -145,9 +144,15 @@ class Background:
         return cls.from_dict(record)
 
 
+def _places(order: np.ndarray) -> np.ndarray:
+    places = np.empty(len(order), dtype=np.int32)
+    places[order] = np.arange(len(order), dtype=np.int32)
+    return places
+
+
 def hash_of_names(names: Iterable[str], *, seed: int = 0) -> np.ndarray:
     """Return a 64-bit hash of each name, uint64, the same on every machine and in every order."""
-    values = np.asarray(list(names), dtype=object)
+    values = np.asarray(names if isinstance(names, np.ndarray) else list(names), dtype=object)
     hashes: np.ndarray = pd.util.hash_array(values, hash_key=f"{seed % 10**16:016d}", categorize=False)
     return hashes
 

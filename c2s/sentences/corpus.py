@@ -91,7 +91,7 @@ class CellSentences:
             msg = f"ids run from {self.ids.min()} to {self.ids.max()} in a vocabulary of {len(self.vocabulary):,} genes"
             raise DataError(msg)
         refuse_repeated_cells(self.obs.index)
-        if self.obs.index.map(type).nunique() > 1 or (n and not isinstance(self.obs.index[0], str)):
+        if n and self.obs.index.inferred_type != "string":
             object.__setattr__(self, "obs", self.obs.set_axis(self.obs.index.astype(str), axis=0))
 
     def __len__(self) -> int:

@@ -1,7 +1,11 @@
-"""The ranking kernels: CSR rows in, gene ids by falling value out. Counting order for counts, radix order of the bits for floats.
+"""The ranking kernels: CSR rows in, gene ids by falling value out.
 
-Rows are independent, so chunks of them run on threads with the GIL released: safe under fork and inside other threads,
-which numba's own parallel layers are not.
+An entry becomes one whole number, its value inverted in the high bits and its gene's place among equals in the low ones,
+so that sorting numbers sorts genes; 32 bits do for counts, 64 for other values. Rows of similar length are packed into
+small rectangles and sorted there by NumPy, whose sort of whole numbers uses the widest vectors the machine has (a partial
+selection where short sentences are asked for). Rows are independent, so chunks of them run on threads with the GIL
+released: safe under fork and inside other threads, which numba's own parallel layers are not. Memory beyond input and
+output is one rectangle a thread: 32 rows of the longest row's length.
 """
 
 from __future__ import annotations
@@ -13,10 +17,9 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.extending import intrinsic
 
-LAST = 255  # counts at or above this share one bucket, sorted by comparison afterwards
+WINDOW = 256  # neighbouring rows among which those of similar length are sought
+PACKED = 32  # rows sorted together; a rectangle of 1,000 genes stays in the second-level cache
 
 
 def rank_by_order(
@@ -51,16 +54,39 @@ def rank_by_order(
     offsets : int64 (n + 1,)
     n_expressed : int32 (n,), genes before the cut
     """
-    place_of_column = np.where(columns >= 0, place[columns], -1).astype(np.int32)
+    every = bool(columns.min() >= 0)
+    place_of_column = place[columns] if every else np.where(columns >= 0, place[columns], -1)
+    place_of_column = place_of_column.astype(np.int32, copy=False)
     gene_at = np.empty(len(place), dtype=np.int32)
     gene_at[place] = np.arange(len(place), dtype=np.int32)
     offsets, n_expressed = _offsets(indices, indptr, columns, n_genes)
     ids = np.empty(offsets[-1], dtype=np.int32)
-    if whole is None:
-        whole = data.dtype.kind == "i"
-    kernel = _by_counting if whole else _by_bits
-    fixed = (data, indices, indptr, place_of_column, gene_at, offsets, ids)
-    over_rows(lambda start, stop: kernel(*fixed, start, stop), len(n_expressed))
+    bits = max(1, int(len(place) - 1).bit_length())
+    whole = data.dtype.kind == "i" if whole is None else whole
+
+    limit = n_genes or len(place)
+
+    def work(start: int, stop: int) -> None:
+        sizes = np.empty(PACKED, dtype=np.int64)
+        for first in range(start, stop, WINDOW):
+            last = min(first + WINDOW, stop)
+            if whole and data[indptr[first] : indptr[last]].max(initial=0) < 2 ** (32 - bits) - 1:
+                values, shift, dtype, few = data, bits, np.uint32, limit
+            else:  # the bits of numbers above 0 order as the numbers do
+                values, shift, dtype, few = data.view(np.uint32), 32, np.uint64, len(place)
+            alike = first + np.argsort(n_expressed[first:last], kind="stable")
+            for packed in range(0, len(alike), PACKED):
+                rows = alike[packed : packed + PACKED]
+                keys = np.empty((len(rows), n_expressed[rows[-1]] + 1), dtype=dtype)
+                longest = _pack(values, indices, indptr, place_of_column, every, few, shift, rows, keys, sizes)
+                keys = keys[:, :longest]
+                if longest > limit:
+                    keys.partition(limit - 1, axis=1)
+                    keys = keys[:, :limit]
+                keys.sort(axis=1)
+                _unpack(keys, shift, gene_at, rows, offsets, ids)
+
+    over_rows(work, len(n_expressed))
     return ids, offsets, n_expressed
 
 
@@ -111,141 +137,81 @@ def _offsets(
     return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))), n_expressed
 
 
-@intrinsic
-def _trailing_zeros(_context: Any, bits: Any) -> Any:
-    """Return the number of trailing zero bits of a uint64 that is not 0."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return bits(bits), generate
-
-
-@numba.njit(nogil=True, cache=True)
-def _by_counting(
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _pack(
     data: np.ndarray,
     indices: np.ndarray,
     indptr: np.ndarray,
     place_of_column: np.ndarray,
-    gene_at: np.ndarray,
-    offsets: np.ndarray,
-    ids: np.ndarray,
-    first: int,
-    last: int,
-) -> None:
-    """Scatter a row into a bitmap by place; reading the bitmap in order gives each count's genes in tie order."""
-    n_words = (len(gene_at) + 63) >> 6
-    bitmap = np.zeros(n_words, dtype=np.uint64)
-    value_at = np.empty(len(gene_at), dtype=np.int32)
-    bucket = np.zeros(LAST + 2, dtype=np.int64)
-    big_gene = np.empty(len(gene_at), dtype=np.int32)
-    big_value = np.empty(len(gene_at), dtype=np.int64)
-    one = np.uint64(1)
-    for row in range(first, last):
-        start = offsets[row]
-        limit = offsets[row + 1] - start
-        top = 0
-        for entry in range(indptr[row], indptr[row + 1]):
-            place = place_of_column[indices[entry]]
-            if place >= 0:
-                value = int(data[entry])
-                value_at[place] = value
-                bitmap[place >> 6] |= one << np.uint64(place & 63)
-                count = min(value, LAST)
-                bucket[count] += 1
-                top = max(top, count)
-        n_big = bucket[LAST]
-        position = 0
-        for count in range(top, 0, -1):
-            size = bucket[count]
-            bucket[count] = position
-            position += size
-        for word in range(n_words):
-            bits = bitmap[word]
-            if bits:
-                bitmap[word] = np.uint64(0)
-                base = word << 6
-                while bits:
-                    place = base + np.int64(_trailing_zeros(bits))  # type: ignore[call-arg]
-                    bits &= bits - one
-                    count = min(value_at[place], LAST)
-                    position = bucket[count]
-                    bucket[count] = position + 1
-                    if count == LAST:
-                        big_gene[position] = gene_at[place]
-                        big_value[position] = -value_at[place]
-                    elif position < limit:
-                        ids[start + position] = gene_at[place]
-        for count in range(top + 1):
-            bucket[count] = 0
-        if n_big:
-            order = np.argsort(big_value[:n_big], kind="mergesort")  # stable: equals stay in tie order
-            for position in range(min(n_big, limit)):
-                ids[start + position] = big_gene[order[position]]
+    every: bool,
+    n_genes: int,
+    shift: int,
+    rows: np.ndarray,
+    keys: np.ndarray,
+    sizes: np.ndarray,
+) -> int:
+    """Write the keys of ``rows`` side by side and return the longest row; the rest of each row is larger than any key.
 
-
-@numba.njit(nogil=True, cache=True)
-def _by_bits(
-    data: np.ndarray,
-    indices: np.ndarray,
-    indptr: np.ndarray,
-    place_of_column: np.ndarray,
-    gene_at: np.ndarray,
-    offsets: np.ndarray,
-    ids: np.ndarray,
-    first: int,
-    last: int,
-) -> None:
-    """Radix-sort a row's float bits, inverted, from tie order. Positive floats order as their bits do, and passes are stable."""
-    n_words = (len(gene_at) + 63) >> 6
-    bitmap = np.zeros(n_words, dtype=np.uint64)
-    key_at = np.empty(len(gene_at), dtype=np.uint32)
-    keys, other_keys = np.empty(len(gene_at), dtype=np.uint32), np.empty(len(gene_at), dtype=np.uint32)
-    genes, other_genes = np.empty(len(gene_at), dtype=np.int32), np.empty(len(gene_at), dtype=np.int32)
-    sizes = np.zeros((3, 2048), dtype=np.int64)
-    bits_of = data.view(np.uint32)
-    one, digit = np.uint64(1), np.uint32(2047)
-    for row in range(first, last):
-        for entry in range(indptr[row], indptr[row + 1]):
-            place = place_of_column[indices[entry]]
-            if place >= 0:
-                key_at[place] = ~bits_of[entry]
-                bitmap[place >> 6] |= one << np.uint64(place & 63)
+    ``every`` says that no column is dropped. Then, of rows longer than ``n_genes`` only values that can be among so many
+    are written. ``keys`` has a column more than the longest row has entries; ``sizes`` is written over.
+    """
+    kind = keys.dtype.type
+    step, top = kind(shift), kind((1 << (8 * keys.itemsize - shift)) - 1)
+    for i in range(len(rows)):
+        start, stop = indptr[rows[i]], indptr[rows[i] + 1]
+        values, genes, out = data[start:stop], indices[start:stop], keys[i]
+        least = _least_needed(values, n_genes) if every and len(values) > n_genes else 1
         n = 0
-        sizes[:] = 0
-        for word in range(n_words):
-            bits = bitmap[word]
-            if bits:
-                bitmap[word] = np.uint64(0)
-                base = word << 6
-                while bits:
-                    place = base + np.int64(_trailing_zeros(bits))  # type: ignore[call-arg]
-                    bits &= bits - one
-                    key = key_at[place]
-                    keys[n] = key
-                    genes[n] = gene_at[place]
-                    n += 1
-                    sizes[0, key & digit] += 1
-                    sizes[1, (key >> np.uint32(11)) & digit] += 1
-                    sizes[2, (key >> np.uint32(22)) & digit] += 1
-        for step in range(3):
-            shift = np.uint32(11 * step)
-            position = 0
-            for value in range(2048):
-                size = sizes[step, value]
-                sizes[step, value] = position
-                position += size
+        if every and least == 1:
+            n = len(values)
             for entry in range(n):
-                bucket = (keys[entry] >> shift) & digit
-                position = sizes[step, bucket]
-                sizes[step, bucket] = position + 1
-                other_keys[position] = keys[entry]
-                other_genes[position] = genes[entry]
-            keys, other_keys = other_keys, keys
-            genes, other_genes = other_genes, genes
-        start = offsets[row]
-        for position in range(offsets[row + 1] - start):
-            ids[start + position] = genes[position]
+                out[entry] = ((top - kind(values[entry])) << step) | kind(place_of_column[np.uint32(genes[entry])])
+        elif every:
+            kept, bound = np.uint64(0), values.dtype.type(least)
+            for entry in range(len(values)):
+                out[kept] = entry
+                kept += np.uint64(values[entry] >= bound)
+            n = np.int64(kept)
+            for found in range(n):
+                entry = np.int64(out[found])
+                out[found] = ((top - kind(values[entry])) << step) | kind(place_of_column[np.uint32(genes[entry])])
+        else:
+            for entry in range(len(values)):
+                place = place_of_column[np.uint32(genes[entry])]
+                if place >= 0:
+                    out[n] = ((top - kind(values[entry])) << step) | kind(place)
+                    n += 1
+        sizes[i] = n
+    longest = sizes[: len(rows)].max()
+    for i in range(len(rows)):
+        keys[i, sizes[i] : longest] = ~kind(0)
+    return longest
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _least_needed(values: np.ndarray, n: int) -> int:
+    """Return the largest whole number up to 32 that at least ``n`` values reach, at least 1."""
+    for least in range(2, 33):
+        count, bound = (
+            np.uint32(0),
+            values.dtype.type(least),
+        )  # of the narrow types that make a loop of vector instructions
+        for entry in range(len(values)):
+            count += np.uint32(values[entry] >= bound)
+        if count < n:
+            return least - 1
+    return 32
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _unpack(
+    keys: np.ndarray, shift: int, gene_at: np.ndarray, rows: np.ndarray, offsets: np.ndarray, ids: np.ndarray
+) -> None:
+    """Write the genes of sorted keys into the rows of ``ids``."""
+    for i in range(len(rows)):
+        out, row = ids[offsets[rows[i]] : offsets[rows[i] + 1]], keys[i]
+        for position in range(len(out)):
+            out[position] = gene_at[row[position] & keys.dtype.type((1 << shift) - 1)]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -166,7 +166,7 @@ def _encode_shards(
                 for first in range(start, min(start + size, len(cells)), BLOCK):
                     last = min(first + BLOCK, len(cells))
                     matrix = cells.read(first, last)
-                    prints.append(fingerprint(matrix))
+                    prints.append(fingerprint(matrix, 0, last - first))
                     names = list(cells.obs.index[first:last])
                     ids, offsets, n_expressed = rank_matrix(matrix, vocabulary, names, **ranking)
                     table = joined_table(names, ids, offsets, n_expressed, obs.slice(first, last - first))

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from c2s.sentences.ranking import LAST, over_rows, rank_by_hash, rank_by_order
+from c2s.sentences.ranking import over_rows, rank_by_hash, rank_by_order
 
-values = st.one_of(st.just(0), st.integers(0, 4), st.integers(LAST - 2, LAST + 3), st.integers(0, 2**31 - 1))
+WIDEST = 2**24 - 1  # the counts of 129 to 256 genes that 32-bit keys hold end here
+values = st.one_of(
+    st.just(0), st.integers(0, 4), st.integers(30, 34), st.integers(WIDEST - 3, WIDEST + 2), st.integers(0, 2**31 - 1)
+)
 matrices = hnp.arrays(np.int32, st.tuples(st.integers(1, 5), st.integers(1, 140)), elements=values)
 
 
@@ -44,6 +47,10 @@ def test_counts_and_floats_follow_value_then_place(dense, n_genes, drop, seed):
     assert split(ids, offsets) == expected
     assert found.tolist() == n_expressed
     assert (ids.dtype, offsets.dtype, found.dtype) == (np.int32, np.int64, np.int32)
+    counts = sp.csr_matrix(np.minimum(dense, 2**24).astype(np.float32))
+    expected, _ = brute(np.minimum(dense, 2**24), columns, place, n_genes)
+    ids, offsets, _ = rank_by_order(counts.data, matrix.indices, matrix.indptr, columns, place, n_genes, whole=True)
+    assert split(ids, offsets) == expected
     rounded = dense.astype(np.float32)
     expected, _ = brute(rounded, columns, place, n_genes)
     ids, offsets, _ = rank_by_order(sp.csr_matrix(rounded).data, matrix.indices, matrix.indptr, columns, place, n_genes)
@@ -70,6 +77,21 @@ def test_many_rows_on_threads_and_64_bit_indices():
             matrix.data, matrix.indices.astype(kind), matrix.indptr.astype(kind), columns, place, None
         )
         assert split(ids, offsets) == expected
+
+
+@pytest.mark.parametrize("n_genes", [None, 1, 20, 200])
+@pytest.mark.parametrize("genes", [300, 70_000])
+def test_rows_of_all_lengths_and_more_genes_than_sixteen_bits(genes, n_genes):
+    rng = np.random.default_rng(0)
+    sizes = np.concatenate([[0, 1, genes], rng.integers(0, 300, 97)])
+    rows = [np.sort(rng.choice(genes, size, replace=False)) for size in sizes]
+    dense = np.zeros((len(rows), genes), np.int32)
+    for row, chosen in zip(dense, rows, strict=True):
+        row[chosen] = rng.geometric(0.5, len(chosen)) + (rng.random(len(chosen)) < 0.01) * 100_000
+    matrix = sp.csr_matrix(dense)
+    columns, place = np.arange(genes, dtype=np.int32), rng.permutation(genes).astype(np.int32)
+    ids, offsets, _ = rank_by_order(matrix.data, matrix.indices, matrix.indptr, columns, place, n_genes)
+    assert split(ids, offsets) == brute(dense, columns, place, n_genes)[0]
 
 
 def test_calls_from_several_threads_do_not_disturb_each_other():
