@@ -113,7 +113,8 @@ def expression(
     Returns
     -------
     matrix : csr_matrix, shape (n_cells, n_genes), int32, int64 or float32
-        Columns sorted in each row, no duplicate entries, no stored zeros. Never the caller's own object changed.
+        Columns sorted in each row, no duplicate entries, no stored zeros. Where the caller's matrix is so already, it is the
+        caller's own: do not write into it.
     genes : list of str, unique
 
     Raises

@@ -11,7 +11,7 @@ output is one rectangle a thread: 32 rows of the longest row's length.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -63,28 +63,23 @@ def rank_by_order(
     ids = np.empty(offsets[-1], dtype=np.int32)
     bits = max(1, int(len(place) - 1).bit_length())
     whole = data.dtype.kind == "i" if whole is None else whole
-
     limit = n_genes or len(place)
 
     def work(start: int, stop: int) -> None:
         sizes = np.empty(PACKED, dtype=np.int64)
-        for first in range(start, stop, WINDOW):
-            last = min(first + WINDOW, stop)
-            if whole and data[indptr[first] : indptr[last]].max(initial=0) < 2 ** (32 - bits) - 1:
-                values, shift, dtype, few = data, bits, np.uint32, limit
-            else:  # the bits of numbers above 0 order as the numbers do
-                values, shift, dtype, few = data.view(np.uint32), 32, np.uint64, len(place)
-            alike = first + np.argsort(n_expressed[first:last], kind="stable")
-            for packed in range(0, len(alike), PACKED):
-                rows = alike[packed : packed + PACKED]
-                keys = np.empty((len(rows), n_expressed[rows[-1]] + 1), dtype=dtype)
-                longest = _pack(values, indices, indptr, place_of_column, every, few, shift, rows, keys, sizes)
-                keys = keys[:, :longest]
-                if longest > limit:
-                    keys.partition(limit - 1, axis=1)
-                    keys = keys[:, :limit]
-                keys.sort(axis=1)
-                _unpack(keys, shift, gene_at, rows, offsets, ids)
+        if whole and data[indptr[start] : indptr[stop]].max(initial=0) < 2 ** (32 - bits) - 1:
+            values, shift, dtype, few = data, bits, np.uint32, limit
+        else:  # the bits of numbers above 0 order as the numbers do
+            values, shift, dtype, few = data.view(np.uint32), 32, np.uint64, len(place)
+        for rows in _alike(n_expressed, start, stop):
+            keys = np.empty((len(rows), n_expressed[rows[-1]] + 1), dtype=dtype)
+            longest = _pack(values, indices, indptr, place_of_column, every, few, shift, rows, keys, sizes)
+            keys = keys[:, :longest]
+            if longest > limit:
+                keys.partition(limit - 1, axis=1)
+                keys = keys[:, :limit]
+            keys.sort(axis=1)
+            _unpack(keys, shift, gene_at, rows, offsets, ids)
 
     over_rows(work, len(n_expressed))
     return ids, offsets, n_expressed
@@ -108,6 +103,38 @@ def rank_by_hash(
     fixed = (data.astype(np.float32, copy=False), indices, indptr, columns, gene_hashes, cell_hashes, offsets, ids)
     over_rows(lambda start, stop: _by_hash(*fixed, start, stop), len(n_expressed))
     return ids, offsets, n_expressed
+
+
+def sort_rows(ids: np.ndarray, values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and values with each row by rising id: the indices and data of a canonical CSR matrix.
+
+    Parameters
+    ----------
+    ids : int32 (total,), at least 0, unique in each row
+    values : float32 (total,)
+    offsets : int64 (n + 1,)
+    """
+    indices, data = np.empty_like(ids), np.empty_like(values)
+    lengths = np.diff(offsets)
+    bits, bits_out = values.view(np.uint32), data.view(np.uint32)
+
+    def work(start: int, stop: int) -> None:
+        for rows in _alike(lengths, start, stop):
+            keys = np.empty((len(rows), lengths[rows[-1]]), dtype=np.uint64)
+            _pair(ids, bits, offsets, rows, keys)
+            keys.sort(axis=1)
+            _part(keys, offsets, rows, indices, bits_out)
+
+    over_rows(work, len(lengths))
+    return indices, data
+
+
+def _alike(lengths: np.ndarray, start: int, stop: int) -> Iterator[np.ndarray]:
+    """Yield the rows from ``start`` to ``stop``, a few of similar length at a time, the longest of them last."""
+    for first in range(start, stop, WINDOW):
+        order = first + np.argsort(lengths[first : min(first + WINDOW, stop)], kind="stable")
+        for packed in range(0, len(order), PACKED):
+            yield order[packed : packed + PACKED]
 
 
 def over_rows(work: Callable[[int, int], Any], n: int) -> None:
@@ -212,6 +239,27 @@ def _unpack(
         out, row = ids[offsets[rows[i]] : offsets[rows[i] + 1]], keys[i]
         for position in range(len(out)):
             out[position] = gene_at[row[position] & keys.dtype.type((1 << shift) - 1)]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _pair(ids: np.ndarray, bits: np.ndarray, offsets: np.ndarray, rows: np.ndarray, keys: np.ndarray) -> None:
+    """Write ids and the bits of their values into one number each; the rest of each row is larger than any."""
+    for i in range(len(rows)):
+        start, stop = offsets[rows[i]], offsets[rows[i] + 1]
+        for entry in range(stop - start):
+            keys[i, entry] = (np.uint64(ids[start + entry]) << np.uint64(32)) | np.uint64(bits[start + entry])
+        for entry in range(stop - start, keys.shape[1]):
+            keys[i, entry] = ~np.uint64(0)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _part(keys: np.ndarray, offsets: np.ndarray, rows: np.ndarray, ids: np.ndarray, bits: np.ndarray) -> None:
+    """Write the two halves of sorted pairs where their rows lie."""
+    for i in range(len(rows)):
+        start, stop = offsets[rows[i]], offsets[rows[i] + 1]
+        for entry in range(stop - start):
+            ids[start + entry] = keys[i, entry] >> np.uint64(32)
+            bits[start + entry] = keys[i, entry] & np.uint64(0xFFFFFFFF)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from c2s.sentences.ranking import over_rows, rank_by_hash, rank_by_order
+from c2s.sentences.ranking import over_rows, rank_by_hash, rank_by_order, sort_rows
 
 WIDEST = 2**24 - 1  # the counts of 129 to 256 genes that 32-bit keys hold end here
 values = st.one_of(
@@ -118,6 +118,19 @@ def test_hash_orders_by_value_and_is_even_among_equals():
     share = np.bincount(rows[:, 1], minlength=g)[:5] / n
     assert np.all(np.abs(share - 0.2) < 0.03)  # five standard errors of a fifth at n = 4000
     assert split(ids, offsets)[7] == rows[7].tolist()
+
+
+def test_rows_sorted_by_id_keep_their_values():
+    rng = np.random.default_rng(0)
+    lengths = np.concatenate([[0, 1], rng.integers(0, 90, 600)])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.concatenate([rng.permutation(90)[:n] for n in lengths]).astype(np.int32)
+    values = rng.normal(size=len(ids)).astype(np.float32)  # negative ones too
+    expected = sp.csr_matrix((values, ids.copy(), offsets), (len(lengths), 90))
+    expected.sort_indices()
+    indices, data = sort_rows(ids, values, offsets)
+    np.testing.assert_array_equal(indices, expected.indices)
+    np.testing.assert_array_equal(data, expected.data)
 
 
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 5000])
