@@ -126,7 +126,7 @@ def test_rows_sorted_by_id_keep_their_values():
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.concatenate([rng.permutation(90)[:n] for n in lengths]).astype(np.int32)
     values = rng.normal(size=len(ids)).astype(np.float32)  # negative ones too
-    expected = sp.csr_matrix((values, ids.copy(), offsets), (len(lengths), 90))
+    expected = sp.csr_matrix((values.copy(), ids.copy(), offsets), (len(lengths), 90))
     expected.sort_indices()
     indices, data = sort_rows(ids, values, offsets)
     np.testing.assert_array_equal(indices, expected.indices)
