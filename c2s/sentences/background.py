@@ -17,6 +17,7 @@ from c2s.artefacts import hash_of, read_json, write_json
 from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.cells.reading import expression
 from c2s.errors import ArtefactError, DataError
+from c2s.sentences.ranking import over_rows
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -83,8 +84,9 @@ class Background:
     @classmethod
     def of_matrix(cls, matrix: sp.csr_matrix, vocabulary: GeneVocabulary) -> Self:
         """Return the background of a canonical CSR matrix whose columns are ``vocabulary``."""
-        cells = np.zeros(len(vocabulary), dtype=np.int64)
-        _count(matrix.indices, cells)
+        parts: list[np.ndarray] = []
+        over_rows(lambda start, stop: parts.append(_counts(matrix.indices[start:stop], len(vocabulary))), matrix.nnz)
+        cells = sum(parts, start=np.zeros(len(vocabulary), dtype=np.int64))
         return cls(vocabulary, cells / matrix.shape[0], matrix.shape[0])
 
     def tie_ranks(self, vocabulary: GeneVocabulary) -> np.ndarray:
@@ -110,8 +112,8 @@ class Background:
         return ranks
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a mapping that JSON can hold; :meth:`from_dict` reads it back exactly."""
-        return {"vocabulary": self.vocabulary.to_dict(), "detection": self.detection.tolist(), "n_cells": self.n_cells}
+        """Return a mapping for :func:`c2s.artefacts.write_json`; :meth:`from_dict` reads it back exactly."""
+        return {"vocabulary": self.vocabulary.to_dict(), "detection": self.detection, "n_cells": self.n_cells}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
@@ -158,6 +160,8 @@ def hash_of_names(names: Iterable[str], *, seed: int = 0) -> np.ndarray:
 
 
 @numba.njit(nogil=True, cache=True)
-def _count(ids: np.ndarray, counts: np.ndarray) -> None:
+def _counts(ids: np.ndarray, n: int) -> np.ndarray:
+    counts = np.zeros(n, dtype=np.int64)
     for gene in ids:
         counts[gene] += 1
+    return counts

@@ -139,8 +139,7 @@ def _alike(lengths: np.ndarray, start: int, stop: int) -> Iterator[np.ndarray]:
 
 def over_rows(work: Callable[[int, int], Any], n: int) -> None:
     """Call ``work(start, stop)`` over chunks of ``n`` rows, on as many threads as there are CPUs for numba."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(usable, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    threads = usable_threads()
     size = max(64, -(-n // (8 * threads)))
     spans = [(start, min(start + size, n)) for start in range(0, n, size)]
     if threads < 2 or len(spans) < 2:
@@ -150,6 +149,12 @@ def over_rows(work: Callable[[int, int], Any], n: int) -> None:
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, start, stop) for start, stop in spans]:
             done.result()
+
+
+def usable_threads() -> int:
+    """Return the number of CPUs this process may use, or of numba's threads if that is less."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
 def _offsets(

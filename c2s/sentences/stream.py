@@ -11,7 +11,6 @@ from typing import Any
 
 import anndata as ad
 import pyarrow as pa
-import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from c2s.artefacts import check_folder, hash_of, read_json, whole_folder, write_json
@@ -22,7 +21,7 @@ from c2s.sentences.background import Background
 from c2s.sentences.corpus import Encoding, Ties, corpus_record, refuse_repeated_cells
 from c2s.sentences.decode import DecoderModel, RankDecoder
 from c2s.sentences.encode import BLOCK, check_settings, fingerprint, match_genes, rank_matrix, source_hash
-from c2s.sentences.parquet import joined_table, obs_table
+from c2s.sentences.parquet import joined_table, obs_table, part_writer
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +170,7 @@ def _encode_shards(
                     ids, offsets, n_expressed = rank_matrix(matrix, vocabulary, names, **ranking)
                     table = joined_table(names, ids, offsets, n_expressed, obs.slice(first, last - first))
                     if writer is None:
-                        writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+                        writer = part_writer(path, table.schema)
                     writer.write_table(table, row_group_size=BLOCK)
                     n_ids += len(ids)
                     bar.update(last - first)
