@@ -229,7 +229,7 @@ def _canonical(values: Any, label: str) -> tuple[sp.csr_matrix, bool]:
         matrix = matrix.astype(wide, copy=not own)
         matrix.sum_duplicates()
         own = True
-    target = np.dtype(np.float32 if kind == "f" else np.int32)
+    target: np.dtype[Any] = np.dtype(np.float32 if kind == "f" else np.int32)
     if matrix.dtype != target:
         if kind != "f" and matrix.data.max(initial=0) >= 2**31:
             target = np.dtype(np.int64)
