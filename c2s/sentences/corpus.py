@@ -87,7 +87,7 @@ class CellSentences:
         if len(self.n_expressed) != n or len(self.obs) != n:
             msg = f"{n:,} sentences, but {len(self.n_expressed):,} n_expressed and {len(self.obs):,} rows of obs"
             raise DataError(msg)
-        if len(self.ids) and (self.ids.min() < 0 or self.ids.max() >= len(self.vocabulary)):
+        if self.ids.view(np.uint32).max(initial=0) >= len(self.vocabulary):  # one pass: ids below 0 are large numbers
             msg = f"ids run from {self.ids.min()} to {self.ids.max()} in a vocabulary of {len(self.vocabulary):,} genes"
             raise DataError(msg)
         refuse_repeated_cells(self.obs.index)

@@ -17,12 +17,17 @@ WINDOW = 256  # neighbouring rows among which those of similar length are sought
 PACKED = 32  # rows sorted together; a rectangle of 1,000 genes stays in the second-level cache
 
 
-def alike(lengths: np.ndarray, start: int, stop: int) -> Iterator[np.ndarray]:
-    """Yield the rows from ``start`` to ``stop``, a few of similar length at a time, the longest of them last."""
+def windows(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Yield ``(first, last)`` of neighbouring rows few enough to stay in the cache."""
     for first in range(start, stop, WINDOW):
-        order = first + np.argsort(lengths[first : min(first + WINDOW, stop)], kind="stable")
-        for packed in range(0, len(order), PACKED):
-            yield order[packed : packed + PACKED]
+        yield first, min(first + WINDOW, stop)
+
+
+def alike(lengths: np.ndarray, first: int, last: int) -> Iterator[np.ndarray]:
+    """Yield the rows of a window, a few of similar length at a time, the longest of them last."""
+    order = first + np.argsort(lengths[first:last], kind="stable")
+    for packed in range(0, len(order), PACKED):
+        yield order[packed : packed + PACKED]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

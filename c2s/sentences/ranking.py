@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import numba
 import numpy as np
 
-from c2s.sentences.packed import PACKED, alike, pack, pair, part, unpack
+from c2s.sentences.packed import PACKED, alike, pack, pair, part, unpack, windows
 
 
 def rank_by_order(
@@ -62,19 +63,20 @@ def rank_by_order(
 
     def work(start: int, stop: int) -> None:
         sizes = np.empty(PACKED, dtype=np.int64)
-        # the bits of numbers above 0 order as the numbers do
-        values, shift, dtype, few = data.view(np.uint32), 32, "uint64", len(place)
-        if whole and data[indptr[start] : indptr[stop]].max(initial=0) < 2 ** (32 - bits) - 1:
-            values, shift, dtype, few = data, bits, "uint32", limit
-        for rows in alike(n_expressed, start, stop):
-            keys = np.empty((len(rows), n_expressed[rows[-1]] + 1), dtype=dtype)
-            longest = pack(values, indices, indptr, place_of_column, every, few, shift, rows, keys, sizes)
-            keys = keys[:, :longest]
-            if longest > limit:
-                keys.partition(limit - 1, axis=1)
-                keys = keys[:, :limit]
-            keys.sort(axis=1)
-            unpack(keys, shift, gene_at, rows, offsets, ids)
+        for first, last in windows(start, stop):
+            if whole and data[indptr[first] : indptr[last]].max(initial=0) < 2 ** (32 - bits) - 1:
+                values, shift, dtype, few = data, bits, "uint32", limit
+            else:  # the bits of numbers above 0 order as the numbers do
+                values, shift, dtype, few = data.view(np.uint32), 32, "uint64", len(place)
+            for rows in alike(n_expressed, first, last):
+                keys = np.empty((len(rows), n_expressed[rows[-1]] + 1), dtype=dtype)
+                longest = pack(values, indices, indptr, place_of_column, every, few, shift, rows, keys, sizes)
+                keys = keys[:, :longest]
+                if longest > limit:
+                    keys.partition(limit - 1, axis=1)
+                    keys = keys[:, :limit]
+                keys.sort(axis=1)
+                unpack(keys, shift, gene_at, rows, offsets, ids)
 
     over_rows(work, len(n_expressed))
     return ids, offsets, n_expressed
@@ -114,7 +116,7 @@ def sort_rows(ids: np.ndarray, values: np.ndarray, offsets: np.ndarray) -> tuple
     bits, bits_out = values.view(np.uint32), data.view(np.uint32)
 
     def work(start: int, stop: int) -> None:
-        for rows in alike(lengths, start, stop):
+        for rows in chain.from_iterable(alike(lengths, *window) for window in windows(start, stop)):
             keys = np.empty((len(rows), lengths[rows[-1]]), dtype=np.uint64)
             pair(ids, bits, offsets, rows, keys)
             keys.sort(axis=1)
