@@ -153,7 +153,7 @@ def rank_matrix(
     if ties == "hash":
         cells = hash_of_names(barcodes, seed=seed)
         keys = hash_of_names(vocabulary.symbols, seed=seed)
-        return rank_by_hash(data, matrix.indices, matrix.indptr, columns, keys, cells, n_genes)
+        return rank_by_hash(data, matrix.indices, matrix.indptr, columns, keys, cells, n_genes, whole=whole)
     if ties == "background":
         if background is None:
             msg = "ties='background' needs a background"

@@ -93,6 +93,45 @@ def _least_needed(values: np.ndarray, n: int) -> int:
     return 32
 
 
+@numba.njit(nogil=True, cache=True, inline="always")
+def mixed(gene: np.uint64, cell: np.uint64) -> np.uint64:
+    """Return 32 bits, in a uint64, that mix the hashes of a gene and a cell (the finaliser of SplitMix64)."""
+    bits = gene ^ (cell * np.uint64(0x9E3779B97F4A7C15))
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (bits ^ (bits >> np.uint64(31))) >> np.uint64(32)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def pack_hashed(
+    data: np.ndarray,
+    indices: np.ndarray,
+    indptr: np.ndarray,
+    columns: np.ndarray,
+    gene_hashes: np.ndarray,
+    cell_hashes: np.ndarray,
+    rows: np.ndarray,
+    keys: np.ndarray,
+    sizes: np.ndarray,
+) -> int:
+    """Write keys of 16 bits of count, 32 of hash and 16 of gene, like :func:`pack`; return the longest row."""
+    for i in range(len(rows)):
+        n, cell = 0, cell_hashes[rows[i]]
+        for entry in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            gene = columns[indices[entry]]
+            if gene >= 0:
+                value = np.uint64(0xFFFF) - np.uint64(data[entry])
+                keys[i, n] = (
+                    (value << np.uint64(48)) | (mixed(gene_hashes[gene], cell) << np.uint64(16)) | np.uint64(gene)
+                )
+                n += 1
+        sizes[i] = n
+    longest = sizes[: len(rows)].max()
+    for i in range(len(rows)):
+        keys[i, sizes[i] : longest] = ~np.uint64(0)
+    return longest
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def unpack(
     keys: np.ndarray, shift: int, gene_at: np.ndarray, rows: np.ndarray, offsets: np.ndarray, ids: np.ndarray

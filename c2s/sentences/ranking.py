@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import numba
 import numpy as np
 
-from c2s.sentences.packed import PACKED, alike, pack, pair, part, unpack, windows
+from c2s.sentences.packed import PACKED, alike, mixed, pack, pack_hashed, pair, part, unpack, windows
 
 
 def rank_by_order(
@@ -60,25 +61,14 @@ def rank_by_order(
     bits = max(1, int(len(place) - 1).bit_length())
     whole = data.dtype.kind == "i" if whole is None else whole
     limit = n_genes or len(place)
+    rows_of = (indices, indptr, place_of_column, every)
 
-    def work(start: int, stop: int) -> None:
-        sizes = np.empty(PACKED, dtype=np.int64)
-        for first, last in windows(start, stop):
-            if whole and data[indptr[first] : indptr[last]].max(initial=0) < 2 ** (32 - bits) - 1:
-                values, shift, dtype, few = data, bits, "uint32", limit
-            else:  # the bits of numbers above 0 order as the numbers do
-                values, shift, dtype, few = data.view(np.uint32), 32, "uint64", len(place)
-            for rows in alike(n_expressed, first, last):
-                keys = np.empty((len(rows), n_expressed[rows[-1]] + 1), dtype=dtype)
-                longest = pack(values, indices, indptr, place_of_column, every, few, shift, rows, keys, sizes)
-                keys = keys[:, :longest]
-                if longest > limit:
-                    keys.partition(limit - 1, axis=1)
-                    keys = keys[:, :limit]
-                keys.sort(axis=1)
-                unpack(keys, shift, gene_at, rows, offsets, ids)
+    def choose(first: int, last: int) -> _Packing:
+        if whole and data[indptr[first] : indptr[last]].max(initial=0) < 2 ** (32 - bits) - 1:
+            return "uint32", bits, partial(pack, data, *rows_of, limit, bits)
+        return "uint64", 32, partial(pack, data.view(np.uint32), *rows_of, len(place), 32)  # bits order as numbers do
 
-    over_rows(work, len(n_expressed))
+    _rank(choose, n_expressed, limit, gene_at, offsets, ids)
     return ids, offsets, n_expressed
 
 
@@ -90,16 +80,58 @@ def rank_by_hash(
     gene_hashes: np.ndarray,
     cell_hashes: np.ndarray,
     n_genes: int | None,
+    *,
+    whole: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ids, offsets and n_expressed where a hash of cell and gene breaks ties.
+    """Return ids, offsets and n_expressed where a hash of cell and gene breaks ties, and the id where hashes are equal.
 
     ``gene_hashes`` (n_ids,) and ``cell_hashes`` (n_cells,) are uint64; the rest is as in :func:`rank_by_order`.
     """
     offsets, n_expressed = _offsets(indices, indptr, columns, n_genes)
     ids = np.empty(offsets[-1], dtype=np.int32)
-    fixed = (data.astype(np.float32, copy=False), indices, indptr, columns, gene_hashes, cell_hashes, offsets, ids)
-    over_rows(lambda start, stop: _by_hash(*fixed, start, stop), len(n_expressed))
+    whole = data.dtype.kind == "i" if whole is None else whole
+    hashed = (indices, indptr, columns, gene_hashes, cell_hashes)
+    if whole and len(gene_hashes) <= 1 << 16 and data.max(initial=0) < (1 << 16) - 1:
+        gene_at = np.arange(len(gene_hashes), dtype=np.int32)
+        fill = partial(pack_hashed, data, *hashed)
+        _rank(lambda first, last: ("uint64", 16, fill), n_expressed, n_genes or len(gene_at), gene_at, offsets, ids)
+    else:
+        values = data.astype(np.float32, copy=False)
+        over_rows(lambda start, stop: _by_hash(values, *hashed, offsets, ids, start, stop), len(n_expressed))
     return ids, offsets, n_expressed
+
+
+_Packing = tuple[str, int, Callable[[np.ndarray, np.ndarray, np.ndarray], int]]
+
+
+def _rank(
+    choose: Callable[[int, int], _Packing],
+    n_expressed: np.ndarray,
+    limit: int,
+    gene_at: np.ndarray,
+    offsets: np.ndarray,
+    ids: np.ndarray,
+) -> None:
+    """Write the genes of each row, at most ``limit``, into ``ids``.
+
+    ``choose`` names, for a window of rows, the type of keys, the bits that hold the gene, and what packs rows.
+    """
+
+    def work(start: int, stop: int) -> None:
+        sizes = np.empty(PACKED, dtype=np.int64)
+        for first, last in windows(start, stop):
+            dtype, shift, fill = choose(first, last)
+            for rows in alike(n_expressed, first, last):
+                keys = np.empty((len(rows), n_expressed[rows[-1]] + 1), dtype=dtype)
+                longest = fill(rows, keys, sizes)
+                keys = keys[:, :longest]
+                if longest > limit:
+                    keys.partition(limit - 1, axis=1)
+                    keys = keys[:, :limit]
+                keys.sort(axis=1)
+                unpack(keys, shift, gene_at, rows, offsets, ids)
+
+    over_rows(work, len(n_expressed))
 
 
 def sort_rows(ids: np.ndarray, values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +203,7 @@ def _by_hash(
     first: int,
     last: int,
 ) -> None:
-    """Sort by value, then by the upper 32 bits of a mixed hash of cell and gene, then (2^-32) by column."""
+    """Sort each row by a key of float bits and hash, the genes going along: for what does not fit a packed key."""
     keys = np.empty(len(columns), dtype=np.uint64)
     genes = np.empty(len(columns), dtype=np.int32)
     bits = data.view(np.uint32)
@@ -180,14 +212,11 @@ def _by_hash(
         for entry in range(indptr[row], indptr[row + 1]):
             gene = columns[indices[entry]]
             if gene >= 0:
-                mixed = gene_hashes[gene] ^ (cell_hashes[row] * np.uint64(0x9E3779B97F4A7C15))
-                mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-                mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-                mixed ^= mixed >> np.uint64(31)
-                keys[n] = (np.uint64(~bits[entry]) << np.uint64(32)) | (mixed >> np.uint64(32))
+                keys[n] = (np.uint64(~bits[entry]) << np.uint64(32)) | mixed(gene_hashes[gene], cell_hashes[row])
                 genes[n] = gene
                 n += 1
-        order = np.argsort(keys[:n], kind="mergesort")
+        by_id = np.argsort(genes[:n])
+        order = by_id[np.argsort(keys[:n][by_id], kind="mergesort")]
         start = offsets[row]
         for position in range(offsets[row + 1] - start):
             ids[start + position] = genes[order[position]]

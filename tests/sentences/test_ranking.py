@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from c2s.sentences.packed import mixed
 from c2s.sentences.ranking import over_rows, rank_by_hash, rank_by_order, sort_rows
 
 WIDEST = 2**24 - 1  # the counts of 129 to 256 genes that 32-bit keys hold end here
@@ -118,6 +119,30 @@ def test_hash_orders_by_value_and_is_even_among_equals():
     share = np.bincount(rows[:, 1], minlength=g)[:5] / n
     assert np.all(np.abs(share - 0.2) < 0.03)  # five standard errors of a fifth at n = 4000
     assert split(ids, offsets)[7] == rows[7].tolist()
+
+
+@settings(deadline=None, max_examples=40)
+@given(matrices, st.one_of(st.none(), st.integers(1, 150)), st.booleans(), st.integers(0, 99))
+def test_hash_order_is_that_of_a_sort_by_value_hash_and_id(dense, n_genes, drop, seed):
+    rng = np.random.default_rng(seed)
+    dense = np.minimum(dense, 2**24)  # what a float32 can count
+    n, g = dense.shape
+    columns = rng.permutation(g + 3)[:g].astype(np.int32)
+    if drop:
+        columns[rng.random(g) < 0.4] = -1
+    genes = rng.integers(0, 2**63, g + 3, dtype=np.uint64)
+    genes[: g // 2] = genes[0]  # equal hashes
+    cells = rng.integers(0, 2**63, n, dtype=np.uint64)
+    expected = [
+        [gene for *_, gene in sorted((-row[j], int(mixed(genes[columns[j]], cells[i])), columns[j]) for j in np.flatnonzero(row) if columns[j] >= 0)]
+        for i, row in enumerate(dense)
+    ]  # fmt: skip
+    for kind in (np.int32, np.float32):
+        matrix = sp.csr_matrix(dense.astype(kind))
+        ids, offsets, _ = rank_by_hash(
+            matrix.data, matrix.indices, matrix.indptr, columns, genes, cells, n_genes, whole=kind == np.int32
+        )
+        assert split(ids, offsets) == [row[:n_genes] for row in expected]
 
 
 def test_rows_sorted_by_id_keep_their_values():
