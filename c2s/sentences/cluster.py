@@ -84,7 +84,7 @@ def write_shards(client: Client, work: Path, numbers: Iterable[int]) -> Iterator
         _write, [str(work.absolute())] * len(wanted := list(numbers)), wanted, retries=RETRIES, pure=False
     )
     try:
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             shard: Shard = future.result()
             yield shard
     except KilledWorker as error:
