@@ -352,3 +352,23 @@ def test_an_output_that_holds_an_input_is_refused(tmp_path):
     spare_inputs(tmp_path / "run" / "out", cells)
     spare_inputs(tmp_path / "ru", cells)
     spare_inputs(None, cells)
+
+
+def test_json_is_laid_out_for_people_and_long_lists_on_one_line(tmp_path):
+    value = {
+        "a": {"b": [1, 2.5, None, {"c": "é"}], "empty": {}, "none": []},
+        "genes": [f"G{i}" for i in range(500)],
+        "shares": np.linspace(0, 1, 300),
+        "gaps": np.array([1.0, np.nan] * 100),
+        "mixed": [1.0, float("nan"), np.float32(2)] * 50,
+    }
+    write_json(tmp_path / "x.json", value)
+    text = (tmp_path / "x.json").read_text()
+    read = json.loads(text)
+    assert read["a"] == value["a"]
+    assert read["genes"] == value["genes"]
+    np.testing.assert_array_equal(read["shares"], value["shares"])
+    assert read["gaps"][:2] == [1.0, None]
+    assert read["mixed"][:3] == [1.0, None, 2.0]
+    assert '\n  "a": {\n    "b": [\n      1,\n' in text
+    assert len(text.splitlines()) < 30

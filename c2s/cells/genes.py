@@ -21,6 +21,9 @@ OnCollision = Literal["error", "sum"]
 
 _HUMAN = re.compile(r"(?=.*[A-Z])[A-Z0-9][A-Z0-9._/-]*(orf[A-Z0-9._-]*)?(?:ps|os|as)?$")  # CD4, C1orf112, HLA-A
 _MOUSE = re.compile(r"[A-Z][a-z0-9._-]*[a-z][A-Za-z0-9._-]*$|[0-9]+[A-Z0-9]+Rik$")  # Cd4, Gm1992, 0610009B22Rik
+_HUMAN_ID = re.compile("ENSG0|GRCh3|hg19_|hg38_").match
+_MOUSE_ID = re.compile("ENSMUSG0|mm10_|mm39_|mm9_|GRCm3").match
+_LOOKED_AT = 4000  # symbols, at least, whose writing is looked at
 _MIXED_SHARE = 0.2  # of the genes that look like either species; annotation oddities stay below it
 
 
@@ -50,8 +53,8 @@ class GeneVocabulary:
         if not self.symbols:
             msg = "a gene vocabulary needs at least one gene"
             raise DataError(msg)
-        wrong = [symbol for symbol in self.symbols if not isinstance(symbol, str) or not symbol.strip()]
-        if wrong:
+        if set(map(type, self.symbols)) != {str} or not all(map(str.strip, self.symbols)):
+            wrong = [symbol for symbol in self.symbols if not isinstance(symbol, str) or not symbol.strip()]
             msg = f"gene symbols must be words; found {wrong[:5]!r}"
             raise DataError(msg)
         refuse_duplicates(self.symbols)
@@ -168,17 +171,20 @@ def guess_species(symbols: Sequence[str]) -> str:
     human symbols are upper case (CD4, C1orf112), mouse symbols capitalised (Cd4). Rat is written like mouse: say so by
     ``species=``.
 
+    Of many symbols every other, third, … is looked at.
+
     Raises
     ------
     DataError
         Genes of both species, each at least a fifth of those recognised (or any pair of ENSG and ENSMUSG ids).
     """
-    human_ids = [s for s in symbols if s.startswith(("ENSG0", "GRCh3", "hg19_", "hg38_"))]
-    mouse_ids = [s for s in symbols if s.startswith(("ENSMUSG0", "mm10_", "mm39_", "mm9_", "GRCm3"))]
+    human_ids = list(filter(_HUMAN_ID, symbols))
+    mouse_ids = list(filter(_MOUSE_ID, symbols))
     if human_ids and mouse_ids:
         _refuse_mixture(human_ids, mouse_ids)
     if human_ids or mouse_ids:
         return "human" if human_ids else "mouse"
+    symbols = symbols[:: max(1, len(symbols) // _LOOKED_AT)]
     human: list[str] = []
     mouse: list[str] = []
     for symbol in symbols:
@@ -202,16 +208,17 @@ def _refuse_mixture(human: Sequence[str], mouse: Sequence[str]) -> None:
     raise DataError(msg)
 
 
-def refuse_duplicates(symbols: Iterable[str]) -> None:
+def refuse_duplicates(symbols: Sequence[str]) -> None:
     """Raise a DataError that lists the symbols occurring more than once; return None if there is none."""
+    if len(set(symbols)) == len(symbols):
+        return
     repeated = [symbol for symbol, count in Counter(symbols).items() if count > 1]
-    if repeated:
-        msg = (
-            f"{len(repeated)} gene symbols occur more than once: {listed(repeated)}. "
-            "Make them unique by adata.var_names_make_unique(), or add their counts up: c2s encode --on-collision sum, "
-            "or matrix, genes = c2s.cells.reading.expression(adata, on_collision='sum') and an AnnData made of both"
-        )
-        raise DataError(msg)
+    msg = (
+        f"{len(repeated)} gene symbols occur more than once: {listed(repeated)}. "
+        "Make them unique by adata.var_names_make_unique(), or add their counts up: c2s encode --on-collision sum, "
+        "or matrix, genes = c2s.cells.reading.expression(adata, on_collision='sum') and an AnnData made of both"
+    )
+    raise DataError(msg)
 
 
 def listed(items: Iterable[str], limit: int = 10) -> str:

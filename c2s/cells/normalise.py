@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numba
 import numpy as np
 import scipy.sparse as sp
 
@@ -22,11 +23,21 @@ def looks_like_counts(matrix: sp.csr_matrix) -> bool:
         return True
     if data.dtype.kind == "i":
         return bool(data.min() >= 0)
-    if not (data.min() >= 0 and np.isfinite(data.max())):
-        return False
-    size = 1 << 16  # stays in the cache, and stops at the first fraction
-    parts = (data[start : start + size] for start in range(0, data.size, size))
-    return all(np.array_equal(part, np.rint(part)) for part in parts)
+    return bool(_whole(data))
+
+
+@numba.njit(nogil=True, cache=True)
+def _whole(data: np.ndarray) -> bool:
+    """Return whether floats are whole numbers of at least 0 below 2^63; stops at the first 65,536 among which one is not."""
+    for start in range(0, len(data), 65_536):
+        part = data[start : start + 65_536]
+        odd = np.uint32(0)
+        for entry in range(len(part)):
+            value = part[entry]
+            odd += np.uint32((value < 0) | (np.int64(value) != value))  # NaN and infinity equal no whole number
+        if odd:
+            return False
+    return True
 
 
 def scale_of(matrix: sp.csr_matrix) -> Scale:

@@ -16,6 +16,8 @@ from c2s.cells.genes import OnCollision, apply_aliases, listed, refuse_duplicate
 from c2s.cells.normalise import scale_of
 from c2s.errors import ArtefactError, ConfigError, DataError
 
+_INFINITE = 0x7F800000  # the bits of a float32 infinity
+
 
 def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
     """Return the AnnData in an ``.h5ad`` file, in memory.
@@ -41,6 +43,12 @@ def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
             "It is truncated or not an AnnData file: download or write it again"
         )
         raise ArtefactError(msg) from error
+
+
+def names_of(index: pd.Index) -> list[str]:
+    """Return the names in an index as strings."""
+    names: list[str] = index.tolist()  # far quicker than going through the index
+    return names if index.inferred_type == "string" else list(map(str, names))
 
 
 def require_column(obs: pd.DataFrame, column: str, argument: str) -> pd.Series:
@@ -105,7 +113,8 @@ def expression(
     Returns
     -------
     matrix : csr_matrix, shape (n_cells, n_genes), int32, int64 or float32
-        Columns sorted in each row, no duplicate entries, no stored zeros. Never the caller's own object changed.
+        Columns sorted in each row, no duplicate entries, no stored zeros. Where the caller's matrix is so already, it is the
+        caller's own: do not write into it.
     genes : list of str, unique
 
     Raises
@@ -113,12 +122,15 @@ def expression(
     DataError
         No cells or genes, no such layer, NaN or infinite values, negative values, nothing but zeros, duplicated genes.
     """
-    values, names, label = _choose(adata, layer)
+    values, index, label = _choose(adata, layer)
     hint = _alternatives(adata, layer)
     matrix = checked_matrix(values, label=label, hint=hint)
     if matrix.nnz == 0:
         msg = f"{label} holds nothing but zeros{hint}"
         raise DataError(msg)
+    names = names_of(index)
+    if index.is_unique and not aliases and on_collision == "error":  # pandas remembers the first of these
+        return matrix, names
     return merged_genes(matrix, names, label=label, on_collision=on_collision, aliases=aliases)
 
 
@@ -148,23 +160,22 @@ def merged_genes(
     return matrix, genes
 
 
-def _choose(adata: ad.AnnData, layer: str | None) -> tuple[Any, list[str], str]:
-    """Return the matrix, its genes and its name in messages."""
+def _choose(adata: ad.AnnData, layer: str | None) -> tuple[Any, pd.Index, str]:
+    """Return the matrix, the index of its genes and its name in messages."""
     if layer == "raw":
         if adata.raw is None:
             msg = f"layer='raw', but adata.raw is None{_alternatives(adata, layer)}"
             raise DataError(msg)
-        return _in_memory(adata.raw.X), list(map(str, adata.raw.var_names)), "adata.raw.X"
-    names = list(map(str, adata.var_names))
+        return _in_memory(adata.raw.X), adata.raw.var_names, "adata.raw.X"
     if layer is not None:
         if layer not in adata.layers:
             msg = f"there is no layer {layer!r}; found {listed(adata.layers) or 'none'}{_alternatives(adata, layer)}"
             raise DataError(msg)
-        return _in_memory(adata.layers[layer]), names, f"layers[{layer!r}]"
+        return _in_memory(adata.layers[layer]), adata.var_names, f"layers[{layer!r}]"
     if adata.X is None:
         msg = f"adata.X is None{_alternatives(adata, layer)}"
         raise DataError(msg)
-    return _in_memory(adata.X), names, "adata.X"
+    return _in_memory(adata.X), adata.var_names, "adata.X"
 
 
 def _in_memory(values: Any) -> Any:
@@ -191,12 +202,17 @@ def checked_matrix(values: Any, *, label: str, hint: str = "") -> sp.csr_matrix:
     if 0 in values.shape:
         msg = f"{label} is empty: {values.shape[0]:,} cells × {values.shape[1]:,} genes"
         raise DataError(msg)
-    matrix = _canonical(values, label)
+    matrix, own = _canonical(values, label)
+    if _all_above_zero(matrix.data):
+        return matrix
     _refuse_bad_values(matrix, label, hint)
+    matrix = matrix if own else matrix.copy()
+    matrix.eliminate_zeros()
     return matrix
 
 
-def _canonical(values: Any, label: str) -> sp.csr_matrix:
+def _canonical(values: Any, label: str) -> tuple[sp.csr_matrix, bool]:
+    """Return values as sorted CSR without duplicates, int32, int64 or float32, and whether it is nobody else's."""
     if isinstance(values, np.ndarray) and values.ndim != 2:
         msg = f"{label} has {values.ndim} dimensions; expected cells × genes"
         raise DataError(msg)
@@ -204,38 +220,41 @@ def _canonical(values: Any, label: str) -> sp.csr_matrix:
     if kind not in "buif":
         msg = f"{label} holds {values.dtype} values; expected numbers"
         raise DataError(msg)
-    own = not (sp.issparse(values) and values.format == "csr")
     if values.dtype == np.float16:  # scipy has no half precision
         values = values.astype(np.float32)
-    matrix = sp.csr_matrix(values)
+    own = not (sp.issparse(values) and values.format == "csr")
+    matrix = sp.csr_matrix(values) if own or not isinstance(values, sp.csr_matrix) else values
     if not matrix.has_canonical_format:
         wide = np.int64 if kind != "f" else matrix.dtype  # int8 entries may not be added up in eight bits
         matrix = matrix.astype(wide, copy=not own)
         matrix.sum_duplicates()
         own = True
-    if kind == "f":
-        matrix = matrix.astype(np.float32, copy=False)
-    else:
-        largest = int(matrix.data.max()) if matrix.nnz else 0
-        matrix = matrix.astype(np.int32 if largest < 2**31 else np.int64, copy=False)
-    if matrix.nnz and matrix.data.min() <= 0 and np.count_nonzero(matrix.data) < matrix.nnz:
-        matrix = matrix if own else matrix.copy()
-        matrix.eliminate_zeros()
-    return matrix
+    target: np.dtype[Any] = np.dtype(np.float32 if kind == "f" else np.int32)
+    if matrix.dtype != target:
+        if kind != "f" and matrix.data.max(initial=0) >= 2**31:
+            target = np.dtype(np.int64)
+        own = own or matrix.dtype != target
+        matrix = matrix.astype(target, copy=False)
+    return matrix, own
+
+
+def _all_above_zero(data: np.ndarray) -> bool:
+    """Return whether int32, int64 or float32 values are all above 0 and finite: the bits of such floats are such integers."""
+    if data.dtype.kind == "i":
+        return bool(data.min(initial=1) > 0)
+    bits = data.view(np.int32)
+    return bool(bits.min(initial=1) > 0 and bits.max(initial=1) < _INFINITE)
 
 
 def _refuse_bad_values(matrix: sp.csr_matrix, label: str, hint: str) -> None:
-    if matrix.nnz == 0:
-        return
-    smallest = float(matrix.data.min())
-    if not (np.isfinite(smallest) and np.isfinite(matrix.data.max())):  # the minimum of values with a NaN is NaN
-        bad = int(np.count_nonzero(~np.isfinite(matrix.data)))
+    bad = int(np.count_nonzero(~np.isfinite(matrix.data)))
+    if bad:
         msg = f"{label} holds {bad:,} NaN or infinite values; remove those cells or genes{hint}"
         raise DataError(msg)
-    if smallest < 0:
+    if matrix.data.min() < 0:
         msg = (
-            f"{label} holds negative values (smallest {smallest:.4g}), as scaled or centred data do; ranks need counts "
-            f"or a monotone transform of them{hint}"
+            f"{label} holds negative values (smallest {float(matrix.data.min()):.4g}), as scaled or centred data do; "
+            f"ranks need counts or a monotone transform of them{hint}"
         )
         raise DataError(msg)
 

@@ -17,6 +17,7 @@ from c2s.artefacts import hash_of, read_json, write_json
 from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.cells.reading import expression
 from c2s.errors import ArtefactError, DataError
+from c2s.sentences.ranking import over_rows
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -83,8 +84,9 @@ class Background:
     @classmethod
     def of_matrix(cls, matrix: sp.csr_matrix, vocabulary: GeneVocabulary) -> Self:
         """Return the background of a canonical CSR matrix whose columns are ``vocabulary``."""
-        cells = np.zeros(len(vocabulary), dtype=np.int64)
-        _count(matrix.indices, cells)
+        parts: list[np.ndarray] = []
+        over_rows(lambda start, stop: parts.append(_counts(matrix.indices[start:stop], len(vocabulary))), matrix.nnz)
+        cells = sum(parts, start=np.zeros(len(vocabulary), dtype=np.int64))
         return cls(vocabulary, cells / matrix.shape[0], matrix.shape[0])
 
     def tie_ranks(self, vocabulary: GeneVocabulary) -> np.ndarray:
@@ -93,26 +95,25 @@ class Background:
         Unknown genes come first, by a hash of their symbol; then the rarer gene; then the gene that comes earlier in
         the background's own vocabulary. The order of two genes does not depend on which other genes are present.
         """
-        known, positions = self._positions(vocabulary)
+        if vocabulary.symbols == self.vocabulary.symbols:
+            return self._own_tie_ranks
+        known = np.array([symbol in self.vocabulary for symbol in vocabulary.symbols], dtype=bool)
+        positions = self.vocabulary.ids(vocabulary.symbols, missing="drop")
         detection = np.full(len(vocabulary), -1.0)
         detection[known] = self.detection[positions]
         second = hash_of_names(vocabulary.symbols)
         second[known] = positions.astype(np.uint64)
-        order = np.lexsort((second, detection))
-        ranks = np.empty(len(vocabulary), dtype=np.int32)
-        ranks[order] = np.arange(len(vocabulary), dtype=np.int32)
+        return _places(np.lexsort((second, detection)))
+
+    @cached_property
+    def _own_tie_ranks(self) -> np.ndarray:
+        ranks = _places(np.argsort(self.detection, kind="stable"))
+        ranks.flags.writeable = False
         return ranks
 
-    def _positions(self, vocabulary: GeneVocabulary) -> tuple[np.ndarray, np.ndarray]:
-        """Return which of the vocabulary's genes are known, and where they stand here."""
-        if vocabulary is self.vocabulary or vocabulary.symbols == self.vocabulary.symbols:
-            return np.ones(len(vocabulary), dtype=bool), np.arange(len(vocabulary))
-        known = np.array([symbol in self.vocabulary for symbol in vocabulary.symbols], dtype=bool)
-        return known, self.vocabulary.ids(vocabulary.symbols, missing="drop").astype(np.int64)
-
     def to_dict(self) -> dict[str, Any]:
-        """Return a mapping that JSON can hold; :meth:`from_dict` reads it back exactly."""
-        return {"vocabulary": self.vocabulary.to_dict(), "detection": self.detection.tolist(), "n_cells": self.n_cells}
+        """Return a mapping for :func:`c2s.artefacts.write_json`; :meth:`from_dict` reads it back exactly."""
+        return {"vocabulary": self.vocabulary.to_dict(), "detection": self.detection, "n_cells": self.n_cells}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
@@ -145,14 +146,22 @@ class Background:
         return cls.from_dict(record)
 
 
+def _places(order: np.ndarray) -> np.ndarray:
+    places = np.empty(len(order), dtype=np.int32)
+    places[order] = np.arange(len(order), dtype=np.int32)
+    return places
+
+
 def hash_of_names(names: Iterable[str], *, seed: int = 0) -> np.ndarray:
     """Return a 64-bit hash of each name, uint64, the same on every machine and in every order."""
-    values = np.asarray(list(names), dtype=object)
+    values = np.asarray(names if isinstance(names, np.ndarray) else list(names), dtype=object)
     hashes: np.ndarray = pd.util.hash_array(values, hash_key=f"{seed % 10**16:016d}", categorize=False)
     return hashes
 
 
 @numba.njit(nogil=True, cache=True)
-def _count(ids: np.ndarray, counts: np.ndarray) -> None:
+def _counts(ids: np.ndarray, n: int) -> np.ndarray:
+    counts = np.zeros(n, dtype=np.int64)
     for gene in ids:
         counts[gene] += 1
+    return counts

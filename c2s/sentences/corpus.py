@@ -87,11 +87,11 @@ class CellSentences:
         if len(self.n_expressed) != n or len(self.obs) != n:
             msg = f"{n:,} sentences, but {len(self.n_expressed):,} n_expressed and {len(self.obs):,} rows of obs"
             raise DataError(msg)
-        if len(self.ids) and (self.ids.min() < 0 or self.ids.max() >= len(self.vocabulary)):
+        if self.ids.view(np.uint32).max(initial=0) >= len(self.vocabulary):  # one pass: ids below 0 are large numbers
             msg = f"ids run from {self.ids.min()} to {self.ids.max()} in a vocabulary of {len(self.vocabulary):,} genes"
             raise DataError(msg)
         refuse_repeated_cells(self.obs.index)
-        if self.obs.index.map(type).nunique() > 1 or (n and not isinstance(self.obs.index[0], str)):
+        if n and self.obs.index.inferred_type != "string":
             object.__setattr__(self, "obs", self.obs.set_axis(self.obs.index.astype(str), axis=0))
 
     def __len__(self) -> int:

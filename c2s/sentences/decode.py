@@ -12,6 +12,7 @@ from typing import Literal, Self, get_args
 import anndata as ad
 import numba
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from c2s.artefacts import read_json, whole_folder, write_json
@@ -22,7 +23,7 @@ from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import CellSentences, Encoding, Ties
 from c2s.sentences.encode import encode
-from c2s.sentences.ranking import over_rows
+from c2s.sentences.ranking import over_rows, sort_rows
 from c2s.sentences.surface import Surface
 
 logger = logging.getLogger(__name__)
@@ -149,14 +150,14 @@ class RankDecoder:
         ModelError
             The decoder knows under half of the sentences' vocabulary.
         """
-        data = self._flat(sentences, self._gene_map(sentences.vocabulary))
-        matrix = sp.csr_matrix(
-            (data, sentences.ids.copy(), sentences.offsets.copy()), (len(sentences), len(sentences.vocabulary))
-        )
-        matrix.sort_indices()
-        matrix.eliminate_zeros()
-        cells = ad.AnnData(X=matrix, obs=sentences.obs.copy())
-        cells.var_names = list(sentences.vocabulary.symbols)
+        values = self._flat(sentences, self._gene_map(sentences.vocabulary))
+        indices, data = sort_rows(sentences.ids, values, sentences.offsets)
+        shape = (len(sentences), len(sentences.vocabulary))
+        matrix = sp.csr_matrix((data, indices, sentences.offsets.copy()), shape)
+        if data.size and data.min() == 0:
+            matrix.eliminate_zeros()
+        var = pd.DataFrame(index=pd.Index(sentences.vocabulary.symbols, dtype=object))
+        cells = ad.AnnData(X=matrix, obs=sentences.obs.copy(), var=var)
         if "n_expressed" not in cells.obs:
             cells.obs["n_expressed"] = sentences.n_expressed
         cells.uns["c2s_decoder"] = {"model": self.model, "unit": "log1p CP10k", "vocabulary": self.vocabulary.hash}
@@ -195,9 +196,11 @@ class RankDecoder:
         out = np.empty(len(sentences.ids), dtype=np.float32)
         offsets = sentences.offsets
         if self.surface is None:
-            ranks = np.arange(len(out)) - np.repeat(offsets[:-1], sentences.lengths)
-            out[:] = self.intercept + self.slope * np.log10(1.0 + ranks)
-            return np.maximum(out, 0.0, out=out) if self.clip else out
+            ranks = np.arange(sentences.lengths.max(initial=0))
+            line = (self.intercept + self.slope * np.log10(1.0 + ranks)).astype(np.float32)
+            line = np.maximum(line, 0.0) if self.clip else line
+            over_rows(lambda start, stop: _repeat(line, offsets[start : stop + 1], out), len(sentences))
+            return out
         sizes = sentences.n_expressed
         unknown = int(np.count_nonzero(sizes < 0))
         if unknown:
@@ -323,6 +326,13 @@ def _log_rank_line(ranks: np.ndarray, values: np.ndarray) -> tuple[float, float]
         raise DataError(msg)
     slope = float(np.mean((x - x.mean()) * (y - y.mean()))) / spread
     return float(y.mean() - slope * x.mean()), slope
+
+
+@numba.njit(nogil=True, cache=True)
+def _repeat(line: np.ndarray, offsets: np.ndarray, out: np.ndarray) -> None:
+    for row in range(len(offsets) - 1):
+        start, stop = offsets[row], offsets[row + 1]
+        out[start:stop] = line[: stop - start]
 
 
 @numba.njit(nogil=True, cache=True)

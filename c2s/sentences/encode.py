@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -89,7 +89,10 @@ def encode(
     target, id_of_column = (own, None) if vocabulary is None else match_genes(own, vocabulary, matrix)
     if ties == "background" and background is None:
         background = Background.of_matrix(matrix, own)
-    barcodes = list(map(str, adata.obs_names))
+    obs = adata.obs.copy()
+    if obs.index.inferred_type != "string":
+        obs.index = obs.index.astype(str)
+    barcodes = obs.index.to_numpy(dtype=object)
     ids, offsets, n_expressed = rank_matrix(
         matrix,
         target,
@@ -107,11 +110,9 @@ def encode(
         seed=seed,
         background_hash=None if background is None else background.hash,
         source_hash=source_hash(
-            own, barcodes, [fingerprint(matrix[i : i + BLOCK]) for i in range(0, len(barcodes), BLOCK)]
+            own, barcodes, [fingerprint(matrix, i, i + BLOCK) for i in range(0, len(barcodes), BLOCK)]
         ),
     )
-    obs = adata.obs.copy()
-    obs.index = barcodes
     return CellSentences(ids, offsets, n_expressed, target, obs, encoding, background)
 
 
@@ -131,7 +132,7 @@ def check_settings(n_genes: int | None, ties: Ties, background: Background | Non
 def rank_matrix(
     matrix: sp.csr_matrix,
     vocabulary: GeneVocabulary,
-    barcodes: list[str],
+    barcodes: Sequence[str] | np.ndarray,
     *,
     ties: Ties,
     background: Background | None = None,
@@ -148,11 +149,11 @@ def rank_matrix(
     data = matrix.data
     if data.dtype == np.int64:
         data = data.astype(np.float32)  # counts beyond 2^31
-    whole = data.dtype.kind == "i" or (looks_like_counts(matrix) and data.max(initial=0) < 2**24)
+    whole = looks_like_counts(matrix)
     if ties == "hash":
         cells = hash_of_names(barcodes, seed=seed)
         keys = hash_of_names(vocabulary.symbols, seed=seed)
-        return rank_by_hash(data, matrix.indices, matrix.indptr, columns, keys, cells, n_genes)
+        return rank_by_hash(data, matrix.indices, matrix.indptr, columns, keys, cells, n_genes, whole=whole)
     if ties == "background":
         if background is None:
             msg = "ties='background' needs a background"
@@ -196,13 +197,14 @@ def match_genes(
     return vocabulary, columns
 
 
-def fingerprint(block: sp.csr_matrix) -> str:
-    """Return a hash of row lengths and 1,024 evenly spaced entries of a block: it names the data, it proves nothing."""
-    step = max(1, block.nnz // _SAMPLED)
-    values = block.data[::step].astype(np.float64)
-    return hash_of(np.diff(block.indptr).astype(np.int64), block.indices[::step].astype(np.int64), values)
+def fingerprint(matrix: sp.csr_matrix, start: int, stop: int) -> str:
+    """Return a hash of row lengths and 1,024 evenly spaced entries of some rows: it names the data, it proves nothing."""
+    bounds = matrix.indptr[start : stop + 1]
+    entries = slice(bounds[0], bounds[-1], max(1, int(bounds[-1] - bounds[0]) // _SAMPLED))
+    values = matrix.data[entries].astype(np.float64)
+    return hash_of(np.diff(bounds).astype(np.int64), matrix.indices[entries].astype(np.int64), values)
 
 
-def source_hash(vocabulary: GeneVocabulary, barcodes: list[str], fingerprints: list[str]) -> str:
+def source_hash(vocabulary: GeneVocabulary, barcodes: Sequence[str] | np.ndarray, fingerprints: list[str]) -> str:
     """Return a hash of genes, cells and the fingerprints of their blocks, the same however the cells were read."""
     return hash_of(vocabulary.hash, hash_of_names(barcodes), fingerprints)

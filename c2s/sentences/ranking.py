@@ -1,4 +1,4 @@
-"""The ranking kernels: CSR rows in, gene ids by falling value out. Counting order for counts, radix order of the bits for floats.
+"""Ranking: CSR rows in, gene ids by falling value out, and rows sorted by id, through the packed keys of ``packed.py``.
 
 Rows are independent, so chunks of them run on threads with the GIL released: safe under fork and inside other threads,
 which numba's own parallel layers are not.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.extending import intrinsic
 
-LAST = 255  # counts at or above this share one bucket, sorted by comparison afterwards
+from c2s.sentences.packed import PACKED, alike, mixed, pack, pack_hashed, pair, part, unpack, windows
 
 
 def rank_by_order(
@@ -51,16 +51,24 @@ def rank_by_order(
     offsets : int64 (n + 1,)
     n_expressed : int32 (n,), genes before the cut
     """
-    place_of_column = np.where(columns >= 0, place[columns], -1).astype(np.int32)
+    every = bool(columns.min() >= 0)
+    place_of_column = place[columns] if every else np.where(columns >= 0, place[columns], -1)
+    place_of_column = place_of_column.astype(np.int32, copy=False)
     gene_at = np.empty(len(place), dtype=np.int32)
     gene_at[place] = np.arange(len(place), dtype=np.int32)
     offsets, n_expressed = _offsets(indices, indptr, columns, n_genes)
     ids = np.empty(offsets[-1], dtype=np.int32)
-    if whole is None:
-        whole = data.dtype.kind == "i"
-    kernel = _by_counting if whole else _by_bits
-    fixed = (data, indices, indptr, place_of_column, gene_at, offsets, ids)
-    over_rows(lambda start, stop: kernel(*fixed, start, stop), len(n_expressed))
+    bits = max(1, int(len(place) - 1).bit_length())
+    whole = data.dtype.kind == "i" if whole is None else whole
+    limit = n_genes or len(place)
+    rows_of = (indices, indptr, place_of_column, every)
+
+    def choose(first: int, last: int) -> _Packing:
+        if whole and data[indptr[first] : indptr[last]].max(initial=0) < 2 ** (32 - bits) - 1:
+            return "uint32", bits, partial(pack, data, *rows_of, limit, bits)
+        return "uint64", 32, partial(pack, data.view(np.uint32), *rows_of, len(place), 32)  # bits order as numbers do
+
+    _rank(choose, n_expressed, limit, gene_at, offsets, ids)
     return ids, offsets, n_expressed
 
 
@@ -72,22 +80,87 @@ def rank_by_hash(
     gene_hashes: np.ndarray,
     cell_hashes: np.ndarray,
     n_genes: int | None,
+    *,
+    whole: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ids, offsets and n_expressed where a hash of cell and gene breaks ties.
+    """Return ids, offsets and n_expressed where a hash of cell and gene breaks ties, and the id where hashes are equal.
 
     ``gene_hashes`` (n_ids,) and ``cell_hashes`` (n_cells,) are uint64; the rest is as in :func:`rank_by_order`.
     """
     offsets, n_expressed = _offsets(indices, indptr, columns, n_genes)
     ids = np.empty(offsets[-1], dtype=np.int32)
-    fixed = (data.astype(np.float32, copy=False), indices, indptr, columns, gene_hashes, cell_hashes, offsets, ids)
-    over_rows(lambda start, stop: _by_hash(*fixed, start, stop), len(n_expressed))
+    whole = data.dtype.kind == "i" if whole is None else whole
+    hashed = (indices, indptr, columns, gene_hashes, cell_hashes)
+    if whole and len(gene_hashes) <= 1 << 16 and data.max(initial=0) < (1 << 16) - 1:
+        gene_at = np.arange(len(gene_hashes), dtype=np.int32)
+        fill = partial(pack_hashed, data, *hashed)
+        _rank(lambda first, last: ("uint64", 16, fill), n_expressed, n_genes or len(gene_at), gene_at, offsets, ids)
+    else:
+        values = data.astype(np.float32, copy=False)
+        over_rows(lambda start, stop: _by_hash(values, *hashed, offsets, ids, start, stop), len(n_expressed))
     return ids, offsets, n_expressed
+
+
+_Packing = tuple[str, int, Callable[[np.ndarray, np.ndarray, np.ndarray], int]]
+
+
+def _rank(
+    choose: Callable[[int, int], _Packing],
+    n_expressed: np.ndarray,
+    limit: int,
+    gene_at: np.ndarray,
+    offsets: np.ndarray,
+    ids: np.ndarray,
+) -> None:
+    """Write the genes of each row, at most ``limit``, into ``ids``.
+
+    ``choose`` names, for a window of rows, the type of keys, the bits that hold the gene, and what packs rows.
+    """
+
+    def work(start: int, stop: int) -> None:
+        sizes = np.empty(PACKED, dtype=np.int64)
+        for first, last in windows(start, stop):
+            dtype, shift, fill = choose(first, last)
+            for rows in alike(n_expressed, first, last):
+                keys = np.empty((len(rows), n_expressed[rows[-1]] + 1), dtype=dtype)
+                longest = fill(rows, keys, sizes)
+                keys = keys[:, :longest]
+                if longest > limit:
+                    keys.partition(limit - 1, axis=1)
+                    keys = keys[:, :limit]
+                keys.sort(axis=1)
+                unpack(keys, shift, gene_at, rows, offsets, ids)
+
+    over_rows(work, len(n_expressed))
+
+
+def sort_rows(ids: np.ndarray, values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and values with each row by rising id: the indices and data of a canonical CSR matrix.
+
+    Parameters
+    ----------
+    ids : int32 (total,), at least 0, unique in each row
+    values : float32 (total,)
+    offsets : int64 (n + 1,)
+    """
+    indices, data = np.empty_like(ids), np.empty_like(values)
+    lengths = np.diff(offsets)
+    bits, bits_out = values.view(np.uint32), data.view(np.uint32)
+
+    def work(start: int, stop: int) -> None:
+        for rows in chain.from_iterable(alike(lengths, *window) for window in windows(start, stop)):
+            keys = np.empty((len(rows), lengths[rows[-1]]), dtype=np.uint64)
+            pair(ids, bits, offsets, rows, keys)
+            keys.sort(axis=1)
+            part(keys, offsets, rows, indices, bits_out)
+
+    over_rows(work, len(lengths))
+    return indices, data
 
 
 def over_rows(work: Callable[[int, int], Any], n: int) -> None:
     """Call ``work(start, stop)`` over chunks of ``n`` rows, on as many threads as there are CPUs for numba."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(usable, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    threads = usable_threads()
     size = max(64, -(-n // (8 * threads)))
     spans = [(start, min(start + size, n)) for start in range(0, n, size)]
     if threads < 2 or len(spans) < 2:
@@ -97,6 +170,12 @@ def over_rows(work: Callable[[int, int], Any], n: int) -> None:
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, start, stop) for start, stop in spans]:
             done.result()
+
+
+def usable_threads() -> int:
+    """Return the number of CPUs this process may use, or of numba's threads if that is less."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
 def _offsets(
@@ -109,143 +188,6 @@ def _offsets(
         n_expressed = np.diff(indptr).astype(np.int32)
     lengths = n_expressed if n_genes is None else np.minimum(n_expressed, n_genes)
     return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))), n_expressed
-
-
-@intrinsic
-def _trailing_zeros(_context: Any, bits: Any) -> Any:
-    """Return the number of trailing zero bits of a uint64 that is not 0."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return bits(bits), generate
-
-
-@numba.njit(nogil=True, cache=True)
-def _by_counting(
-    data: np.ndarray,
-    indices: np.ndarray,
-    indptr: np.ndarray,
-    place_of_column: np.ndarray,
-    gene_at: np.ndarray,
-    offsets: np.ndarray,
-    ids: np.ndarray,
-    first: int,
-    last: int,
-) -> None:
-    """Scatter a row into a bitmap by place; reading the bitmap in order gives each count's genes in tie order."""
-    n_words = (len(gene_at) + 63) >> 6
-    bitmap = np.zeros(n_words, dtype=np.uint64)
-    value_at = np.empty(len(gene_at), dtype=np.int32)
-    bucket = np.zeros(LAST + 2, dtype=np.int64)
-    big_gene = np.empty(len(gene_at), dtype=np.int32)
-    big_value = np.empty(len(gene_at), dtype=np.int64)
-    one = np.uint64(1)
-    for row in range(first, last):
-        start = offsets[row]
-        limit = offsets[row + 1] - start
-        top = 0
-        for entry in range(indptr[row], indptr[row + 1]):
-            place = place_of_column[indices[entry]]
-            if place >= 0:
-                value = int(data[entry])
-                value_at[place] = value
-                bitmap[place >> 6] |= one << np.uint64(place & 63)
-                count = min(value, LAST)
-                bucket[count] += 1
-                top = max(top, count)
-        n_big = bucket[LAST]
-        position = 0
-        for count in range(top, 0, -1):
-            size = bucket[count]
-            bucket[count] = position
-            position += size
-        for word in range(n_words):
-            bits = bitmap[word]
-            if bits:
-                bitmap[word] = np.uint64(0)
-                base = word << 6
-                while bits:
-                    place = base + np.int64(_trailing_zeros(bits))  # type: ignore[call-arg]
-                    bits &= bits - one
-                    count = min(value_at[place], LAST)
-                    position = bucket[count]
-                    bucket[count] = position + 1
-                    if count == LAST:
-                        big_gene[position] = gene_at[place]
-                        big_value[position] = -value_at[place]
-                    elif position < limit:
-                        ids[start + position] = gene_at[place]
-        for count in range(top + 1):
-            bucket[count] = 0
-        if n_big:
-            order = np.argsort(big_value[:n_big], kind="mergesort")  # stable: equals stay in tie order
-            for position in range(min(n_big, limit)):
-                ids[start + position] = big_gene[order[position]]
-
-
-@numba.njit(nogil=True, cache=True)
-def _by_bits(
-    data: np.ndarray,
-    indices: np.ndarray,
-    indptr: np.ndarray,
-    place_of_column: np.ndarray,
-    gene_at: np.ndarray,
-    offsets: np.ndarray,
-    ids: np.ndarray,
-    first: int,
-    last: int,
-) -> None:
-    """Radix-sort a row's float bits, inverted, from tie order. Positive floats order as their bits do, and passes are stable."""
-    n_words = (len(gene_at) + 63) >> 6
-    bitmap = np.zeros(n_words, dtype=np.uint64)
-    key_at = np.empty(len(gene_at), dtype=np.uint32)
-    keys, other_keys = np.empty(len(gene_at), dtype=np.uint32), np.empty(len(gene_at), dtype=np.uint32)
-    genes, other_genes = np.empty(len(gene_at), dtype=np.int32), np.empty(len(gene_at), dtype=np.int32)
-    sizes = np.zeros((3, 2048), dtype=np.int64)
-    bits_of = data.view(np.uint32)
-    one, digit = np.uint64(1), np.uint32(2047)
-    for row in range(first, last):
-        for entry in range(indptr[row], indptr[row + 1]):
-            place = place_of_column[indices[entry]]
-            if place >= 0:
-                key_at[place] = ~bits_of[entry]
-                bitmap[place >> 6] |= one << np.uint64(place & 63)
-        n = 0
-        sizes[:] = 0
-        for word in range(n_words):
-            bits = bitmap[word]
-            if bits:
-                bitmap[word] = np.uint64(0)
-                base = word << 6
-                while bits:
-                    place = base + np.int64(_trailing_zeros(bits))  # type: ignore[call-arg]
-                    bits &= bits - one
-                    key = key_at[place]
-                    keys[n] = key
-                    genes[n] = gene_at[place]
-                    n += 1
-                    sizes[0, key & digit] += 1
-                    sizes[1, (key >> np.uint32(11)) & digit] += 1
-                    sizes[2, (key >> np.uint32(22)) & digit] += 1
-        for step in range(3):
-            shift = np.uint32(11 * step)
-            position = 0
-            for value in range(2048):
-                size = sizes[step, value]
-                sizes[step, value] = position
-                position += size
-            for entry in range(n):
-                bucket = (keys[entry] >> shift) & digit
-                position = sizes[step, bucket]
-                sizes[step, bucket] = position + 1
-                other_keys[position] = keys[entry]
-                other_genes[position] = genes[entry]
-            keys, other_keys = other_keys, keys
-            genes, other_genes = other_genes, genes
-        start = offsets[row]
-        for position in range(offsets[row + 1] - start):
-            ids[start + position] = genes[position]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -261,7 +203,7 @@ def _by_hash(
     first: int,
     last: int,
 ) -> None:
-    """Sort by value, then by the upper 32 bits of a mixed hash of cell and gene, then (2^-32) by column."""
+    """Sort each row by a key of float bits and hash, the genes going along: for what does not fit a packed key."""
     keys = np.empty(len(columns), dtype=np.uint64)
     genes = np.empty(len(columns), dtype=np.int32)
     bits = data.view(np.uint32)
@@ -270,14 +212,11 @@ def _by_hash(
         for entry in range(indptr[row], indptr[row + 1]):
             gene = columns[indices[entry]]
             if gene >= 0:
-                mixed = gene_hashes[gene] ^ (cell_hashes[row] * np.uint64(0x9E3779B97F4A7C15))
-                mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-                mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-                mixed ^= mixed >> np.uint64(31)
-                keys[n] = (np.uint64(~bits[entry]) << np.uint64(32)) | (mixed >> np.uint64(32))
+                keys[n] = (np.uint64(~bits[entry]) << np.uint64(32)) | mixed(gene_hashes[gene], cell_hashes[row])
                 genes[n] = gene
                 n += 1
-        order = np.argsort(keys[:n], kind="mergesort")
+        by_id = np.argsort(genes[:n])
+        order = by_id[np.argsort(keys[:n][by_id], kind="mergesort")]
         start = offsets[row]
         for position in range(offsets[row + 1] - start):
             ids[start + position] = genes[order[position]]

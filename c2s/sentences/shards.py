@@ -19,7 +19,6 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import c2s
 from c2s.artefacts import atomic_path, read_json, write_json
@@ -29,7 +28,7 @@ from c2s.errors import ArtefactError, ConfigError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import Ties
 from c2s.sentences.encode import fingerprint, rank_matrix
-from c2s.sentences.parquet import joined_table
+from c2s.sentences.parquet import joined_table, part_writer
 
 PLAN_FILE, CELLS_FILE = "plan.json", "cells.arrow"
 SIGHT_SECONDS = 60.0  # until what one machine wrote is seen by another
@@ -222,7 +221,7 @@ def write_shard(
             for first in range(start, stop, plan.block):
                 last = min(first + plan.block, stop)
                 block = matrix.read(first, last)
-                prints.append(fingerprint(block))
+                prints.append(fingerprint(block, 0, last - first))
                 obs = pa.Table.from_batches([cells.get_batch(first // plan.block)])
                 names = obs["cell"].to_pylist()
                 ids, offsets, n_expressed = rank_matrix(
@@ -237,7 +236,7 @@ def write_shard(
                 )
                 table = joined_table(names, ids, offsets, n_expressed, obs.drop_columns(["cell"]))
                 if writer is None:
-                    writer = files.enter_context(pq.ParquetWriter(temporary, table.schema, compression="zstd"))
+                    writer = files.enter_context(part_writer(temporary, table.schema))
                 writer.write_table(table, row_group_size=plan.block)
                 n_ids += len(ids)
                 done(last - first)

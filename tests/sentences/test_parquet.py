@@ -101,14 +101,36 @@ def test_a_plain_table_has_values_for_categories():
     }
 
 
-def test_shards_end_before_too_many_ids(monkeypatch):
+def test_shards_hold_about_as_many_ids(monkeypatch):
     from c2s.sentences import parquet
 
     monkeypatch.setattr(parquet, "MAX_IDS", 10)
-    offsets = np.array([0, 4, 8, 30, 31, 36, 42])
+    lengths = np.random.default_rng(0).integers(0, 5, 100)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
     starts = parquet.shard_starts(offsets)
-    assert starts == [0, 2, 3, 5]
-    assert parquet.shard_starts(np.array([0])) == [0]
+    assert starts[0] == 0
+    assert starts[-1] == 100
+    sizes = np.diff(offsets[starts])
+    assert sizes.sum() == lengths.sum()
+    assert sizes.max() <= 10 + 4
+    assert sizes.min() >= 10 - 2 * 4
+    assert parquet.shard_starts(np.array([0])) == [0, 0]
+    assert parquet.shard_starts(np.array([0, 50])) == [0, 1]
+    monkeypatch.setattr(parquet, "MAX_ROWS", 2)
+    assert parquet.shard_starts(np.arange(6)) == [0, 1, 3, 5]
+
+
+def test_many_shards_are_read_back_as_one(monkeypatch, tmp_path):
+    from c2s.sentences import parquet
+
+    monkeypatch.setattr(parquet, "MAX_IDS", 10)
+    sentences = corpus_of([[i % 3, 3 + i % 2] for i in range(40)])
+    sentences.write(tmp_path / "c")
+    assert len(list((tmp_path / "c").glob("part-*.parquet"))) == 8
+    ids, offsets, _, obs = read_parts(tmp_path / "c", {})
+    np.testing.assert_array_equal(ids, sentences.ids)
+    np.testing.assert_array_equal(offsets, sentences.offsets)
+    assert list(obs.index) == list(sentences.obs.index)
 
 
 def test_values_arrow_cannot_hold_are_named(tmp_path):
