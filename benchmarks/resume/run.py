@@ -42,8 +42,10 @@ def main() -> None:
         entries = resampled(source, n, folder / "cells.h5ad")
         finish(folder, "warm")  # compiles
         shutil.rmtree(folder / "warm")
-        whole = finish(folder, "whole")
+        whole = min(finish(folder, "whole"), finish(folder, "again"))
         expected = hash_of_files(folder / "whole")
+        if hash_of_files(folder / "again") != expected:
+            sys.exit("two uninterrupted runs differ")
         shares = [float(np.random.default_rng(seed).uniform()) for seed in SEEDS]
         runs = [killed(folder, share * whole, expected) for share in shares]
         same_over_dask, dask_seconds, undisturbed = killed_worker(folder, expected)
@@ -55,7 +57,7 @@ def main() -> None:
         Figure("kills that hit the run before its end", kills, n=len(runs), seeds=seeds),
         Figure("seconds lost to a kill (both runs less one uninterrupted; mean, and least to most)", float(np.mean(lost)),
                low=min(lost), high=max(lost), n=len(runs), seeds=seeds),
-        Figure("seconds of one uninterrupted run", whole),
+        Figure("seconds of an uninterrupted run, the shorter of two", whole),
         Figure("identical corpora over two Dask workers, one killed by kill -9 after the first shard", int(same_over_dask), n=1,
                bar=">= 1 of 1", met=same_over_dask, reason=None if same_over_dask else "other bytes, or no worker was busy when it was to be killed"),
         Figure("seconds over two Dask workers, one killed", dask_seconds),
