@@ -4,101 +4,124 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from c2s.cells.columns import RECORD, Columns, TurnedRows, turn
 from c2s.cells.genes import OnCollision, listed
 from c2s.cells.reading import checked_matrix, merged_genes
+from c2s.cells.rows import DenseRows, SparseRows
 from c2s.errors import ArtefactError, DataError
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".h5ad", ".zarr")
+Rows = SparseRows | DenseRows | TurnedRows
+Stamp = tuple[str, int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class CellBlocks:
-    """Metadata of all cells in memory, their matrix on disk. Make one by :meth:`open`.
+class MatrixBlocks:
+    """The matrix of all cells, on disk. Make one by :meth:`open`, and close it: it is a context manager.
 
     Attributes
     ----------
-    obs : DataFrame, n rows, unique index
     genes : list of str
         Unique, in the order of the columns that :meth:`read` returns.
-    n_entries : int
-        Stored values of the matrix on disk, an upper bound of what sentences can hold.
-    sources : list of (str, int, int)
-        Name, bytes and time of change (ns) of each file: another content has other ones.
+    label : str
+        What the matrix is called in messages.
     """
 
-    obs: pd.DataFrame
     genes: list[str]
-    n_entries: int
-    sources: list[tuple[str, int, int]]
-    _matrices: list[Any]
-    _starts: np.ndarray
+    label: str
+    _parts: Sequence[Rows | Columns]
+    _stores: list[Any]
     _names: list[str]
-    _label: str
     _hint: str
     _on_collision: OnCollision
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, layer: str | None = None, on_collision: OnCollision = "error"
-    ) -> CellBlocks:
-        """Return the cells of a file or zarr store, or of all those in a folder, in the order of their names.
-
-        Cell names that several files share get the name of their file behind them, all of them if one does.
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        layer: str | None = None,
+        on_collision: OnCollision = "error",
+        turned: Path | None = None,
+    ) -> MatrixBlocks:
+        """Return the matrix of a file or zarr store, or of all those in a folder, in the order of their names.
 
         Parameters
         ----------
         layer, on_collision
             As for :func:`c2s.encode`.
+        turned
+            Where :meth:`turn` wrote the rows of what is stored column by column.
 
         Raises
         ------
         ArtefactError
             Nothing is there, it is another format, or it cannot be read.
         DataError
-            There is no such layer, files differ in their genes, genes collide, or the matrix is stored column by column.
+            There is no such layer, files differ in their genes, or genes collide.
         """
-        files = _files(Path(path))
-        parts = [_open(file, layer) for file in files]
-        names = parts[0].names
-        for file, part in zip(files, parts, strict=True):
-            if part.names != names:
-                msg = f"{file.name} has other genes than {files[0].name} ({len(part.names):,} and {len(names):,}); bring them to the same genes in the same order first"
+        found = _files(Path(path))
+        opened = [_open(file, layer) for file in found]
+        names = opened[0].names
+        for file, each in zip(found, opened, strict=True):
+            if each.names != names:
+                msg = f"{file.name} has other genes than {found[0].name} ({len(each.names):,} and {len(names):,}); bring them to the same genes in the same order first"
                 raise DataError(msg)
-        frames = [part.obs for part in parts]
-        if len(files) > 1 and pd.Index(np.concatenate([frame.index for frame in frames])).has_duplicates:
-            logger.info("files share cell names; each gets the name of its file")
-            frames = [frame.set_axis(frame.index + f"-{file.stem}") for file, frame in zip(files, frames, strict=True)]
-        obs = pd.concat(frames) if len(frames) > 1 else frames[0]
-        label, hint = f"{files[0].name}:{parts[0].place}", parts[0].hint
+        label = f"{found[0].name}:{opened[0].place}"
         empty = sp.csr_matrix((1, len(names)), dtype=np.float32)
         _, genes = merged_genes(empty, names, label=label, on_collision=on_collision)
-        return cls(
-            obs=obs,
-            genes=genes,
-            n_entries=sum(part.n_entries for part in parts),
-            sources=[_stamp(file) for file in files],
-            _matrices=[part.matrix for part in parts],
-            _starts=np.concatenate([[0], np.cumsum([len(frame) for frame in frames])]),
-            _names=names,
-            _label=label,
-            _hint=hint,
-            _on_collision=on_collision,
-        )
+        stores, parts = [each.store for each in opened], [each.part for each in opened]
+        blocks = cls(genes, label, parts, stores, names, opened[0].hint, on_collision)
+        return blocks if turned is None else blocks.turn(turned)
 
     def __len__(self) -> int:
-        return len(self.obs)
+        return sum(part.shape[0] for part in self._parts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for store in self._stores:
+            if hasattr(store, "close"):  # HDF5
+                store.close()
+
+    @property
+    def n_entries(self) -> int | None:
+        """Stored values, which no sentences outnumber; None where a matrix is dense."""
+        counts = [part.n_entries for part in self._parts]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    def to_turn(self, folder: Path) -> list[Columns]:
+        """Return the matrices stored column by column whose rows are not yet in ``folder``."""
+        return [
+            part
+            for number, part in enumerate(self._parts)
+            if isinstance(part, Columns) and not (folder / f"rows-{number}" / RECORD).is_file()
+        ]
+
+    def turn(self, folder: Path, *, done: Callable[[int], object] = lambda _: None) -> MatrixBlocks:
+        """Return these blocks with what is stored column by column written into ``folder`` as rows, where it is not yet.
+
+        ``done`` is told how many entries each step has moved.
+        """
+        parts = [
+            turn(part, folder / f"rows-{number}", done=done) if isinstance(part, Columns) else part
+            for number, part in enumerate(self._parts)
+        ]
+        return replace(self, _parts=parts)
 
     def read(self, start: int, stop: int) -> sp.csr_matrix:
         """Return rows ``start`` to ``stop`` as canonical CSR over :attr:`genes`; a block may be all zeros.
@@ -108,21 +131,23 @@ class CellBlocks:
         DataError
             NaN, infinite or negative values.
         ArtefactError
-            The file ends before its matrix does.
+            The file ends before its matrix does, or is damaged.
         """
-        pieces = []
-        for number, matrix in enumerate(self._matrices):
-            first, last = max(start, self._starts[number]), min(stop, self._starts[number + 1])
+        pieces, before = [], 0
+        for part in self._parts:
+            first, last = max(start - before, 0), min(stop - before, part.shape[0])
             if first < last:
-                here = slice(int(first - self._starts[number]), int(last - self._starts[number]))
                 try:
-                    pieces.append(matrix[here])
-                except OSError as error:
-                    msg = f"cannot read cells {start:,} to {stop:,} of {self._label}: {error}. The file is damaged"
+                    pieces.append(part.read(first, last))
+                except (OSError, ValueError) as error:
+                    if isinstance(error, ArtefactError):
+                        raise
+                    msg = f"cannot read cells {start:,} to {stop:,} of {self.label}: {error}. The file is damaged"
                     raise ArtefactError(msg) from error
-        values = pieces[0] if len(pieces) == 1 else sp.vstack([sp.csr_matrix(piece) for piece in pieces], format="csr")
-        checked = checked_matrix(values, label=self._label, hint=self._hint)
-        return merged_genes(checked, self._names, label=self._label, on_collision=self._on_collision)[0]
+            before += part.shape[0]
+        values = pieces[0] if len(pieces) == 1 else sp.vstack(pieces, format="csr")
+        checked = checked_matrix(values, label=self.label, hint=self._hint)
+        return merged_genes(checked, self._names, label=self.label, on_collision=self._on_collision)[0]
 
     def spans(self, size: int) -> Iterator[tuple[int, int]]:
         """Yield ``(start, stop)`` of blocks of ``size`` cells, in order."""
@@ -137,12 +162,63 @@ class CellBlocks:
             yield int(start), int(start) + size
 
 
+def read_metadata(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Return ``obs`` of a file or zarr store, or of all those in a folder, in the order of their names.
+
+    Cell names that several files share get the name of their file behind them, all of them if one does.
+
+    Raises
+    ------
+    ArtefactError
+        As for :meth:`MatrixBlocks.open`.
+    """
+    files = _files(Path(path))
+    frames = []
+    for file in files:
+        with _readable(file):
+            store = _store(file)
+            frame = ad.io.read_elem(store["obs"])
+            if hasattr(store, "close"):
+                store.close()
+        frames.append(frame.set_axis(frame.index.astype(str)))
+    if len(files) > 1 and pd.Index(np.concatenate([frame.index for frame in frames])).has_duplicates:
+        logger.info("files share cell names; each gets the name of its file")
+        frames = [frame.set_axis(frame.index + f"-{file.stem}") for file, frame in zip(files, frames, strict=True)]
+    return pd.concat(frames) if len(frames) > 1 else frames[0]
+
+
+def stamps(path: str | os.PathLike[str]) -> list[Stamp]:
+    """Return name, bytes and time of change (ns) of each file or store: another content has other ones.
+
+    Raises
+    ------
+    ArtefactError
+        There is none.
+    """
+    return [_stamp(file) for file in _files(Path(path))]
+
+
+def are_there(path: str | os.PathLike[str], expected: Sequence[Stamp]) -> bool:
+    """Return whether the files at ``path`` are those of :func:`stamps`; of a zarr store, which is many files, only the name."""
+    files = _files(Path(path))
+    same = [file.name for file in files] == [name for name, *_ in expected]
+    return same and all(
+        file.is_dir() or _stamp(file) == tuple(stamp) for file, stamp in zip(files, expected, strict=True)
+    )
+
+
+def _stamp(file: Path) -> Stamp:
+    parts = [file] if file.is_file() else [part for part in sorted(file.rglob("*")) if part.is_file()]
+    states = [part.stat() for part in parts]
+    changed = max((state.st_mtime_ns for state in states), default=0)
+    return file.name, sum(state.st_size for state in states), changed
+
+
 @dataclass(frozen=True)
-class _Part:
-    matrix: Any
-    obs: pd.DataFrame
+class _Opened:
+    store: Any
+    part: Rows | Columns
     names: list[str]
-    n_entries: int
     place: str
     hint: str
 
@@ -161,10 +237,10 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _open(file: Path, layer: str | None) -> _Part:
-    try:
+def _open(file: Path, layer: str | None) -> _Opened:
+    with _readable(file):
         store = _store(file)
-        obs, raw, layers = ad.io.read_elem(store["obs"]), "raw" in store, sorted(store.get("layers", {}))
+        raw, layers = "raw" in store, sorted(store.get("layers", {}))
         options = [
             f'layer="{name}"'
             for name, there in (("raw", raw), ("counts", "counts" in layers))
@@ -177,25 +253,33 @@ def _open(file: Path, layer: str | None) -> _Part:
             msg = f"{file.name} has no {place}; found {found}{hint}"
             raise DataError(msg)
         names = ad.io.read_elem(store[genes]).index.astype(str).tolist()
-        matrix = store[place]
-        kind = matrix.attrs.get("encoding-type", "array")
-        if kind == "csc_matrix":
-            msg = f"{file.name} stores {place} column by column; rows cannot be read one block at a time. Write it again as CSR"
-            raise DataError(msg)
-        if kind == "csr_matrix":
-            n_entries = int(matrix["data"].shape[0])
-            matrix = ad.io.sparse_dataset(matrix)
-        else:
-            n_entries = int(np.prod(matrix.shape))
+        return _Opened(store, _part(store[place]), names, place, hint)
+
+
+def _part(element: Any) -> Rows | Columns:
+    kind = element.attrs.get("encoding-type", "array")
+    if kind not in ("csr_matrix", "csc_matrix"):
+        n_rows, n_columns = element.shape
+        return DenseRows(element, (int(n_rows), int(n_columns)))
+    n_rows, n_columns = (int(size) for size in element.attrs["shape"])
+    n_entries = int(element["data"].shape[0])
+    if kind == "csc_matrix":
+        return Columns(element, (n_rows, n_columns), n_entries)
+    return SparseRows(element, (n_rows, n_columns), n_entries)
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes h5py, zarr and anndata raise into one clear error."""
+    try:
+        yield
     except DataError:
         raise
-    except Exception as error:  # whatever a damaged file makes h5py, zarr and anndata raise
+    except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         size = f" ({file.stat().st_size:,} bytes)" if file.is_file() else ""
         msg = f"cannot read {file}{size}: {reason}. It is truncated or not an AnnData file: download or write it again"
         raise ArtefactError(msg) from error
-    obs.index = obs.index.astype(str)
-    return _Part(matrix, obs, names, n_entries, place, hint)
 
 
 def _store(file: Path) -> Any:
@@ -206,9 +290,3 @@ def _store(file: Path) -> Any:
     import zarr
 
     return zarr.open_group(str(file), mode="r")
-
-
-def _stamp(file: Path) -> tuple[str, int, int]:
-    parts = [file] if file.is_file() else [part for part in sorted(file.rglob("*")) if part.is_file()]
-    found = [part.stat() for part in parts]
-    return file.name, sum(stat.st_size for stat in found), max((stat.st_mtime_ns for stat in found), default=0)

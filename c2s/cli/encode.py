@@ -57,13 +57,20 @@ def encode(
     ),
     fit_decoder: bool = typer.Option(False, "--fit-decoder", help="Also fit OUT_FOLDER/decoder on these cells."),
     decoder_model: DecoderModel = typer.Option(DecoderModel.gene, help="What --fit-decoder fits."),
+    scheduler: str = typer.Option(
+        None,
+        metavar="ADDRESS",
+        help="Of a Dask cluster whose workers see INPUT and OUT_FOLDER under the same paths, as tcp://host:8786; "
+        "needs c2s\\[distributed]. [default: this process]",
+        show_default=False,
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what OUT_FOLDER holds."),
     config: Path | None = config_option(),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the settings as JSON and stop."),
 ) -> None:
     """Write each cell's expressed genes, by falling expression, as a corpus of sentences.
 
-    Files of any size are read block by block. The same command after a kill goes on where it was.
+    Files of any size are read block by block. The same command after a kill goes on where it was; a Dask cluster makes the same bytes.
 
     **Examples**
 
@@ -72,6 +79,8 @@ def encode(
     `c2s encode scaled.h5ad corpus --layer raw`
 
     `c2s encode held_out.h5ad test_corpus --background corpus --vocabulary corpus`
+
+    `c2s encode atlas/ /shared/corpus --n-genes 200 --scheduler tcp://10.0.0.5:8786`
     """
     if dry_run:
         import json
@@ -97,6 +106,7 @@ def encode(
         seed=seed,
         on_collision=on_collision.value,
         decoder=decoder_model.value if fit_decoder else None,
+        scheduler=scheduler,
         overwrite=overwrite,
     )
     typer.echo(

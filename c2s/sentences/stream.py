@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import anndata as ad
+import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
 
-from c2s.artefacts import check_folder, hash_of, read_json, whole_folder, write_json
-from c2s.cells.blocks import CellBlocks
+from c2s.artefacts import check_folder, hash_of, whole_folder, write_json
+from c2s.cells.blocks import MatrixBlocks, read_metadata, stamps
 from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.errors import ArtefactError, DataError
+from c2s.locks import locked
+from c2s.sentences import cluster
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import Encoding, Ties, corpus_record, refuse_repeated_cells
 from c2s.sentences.decode import DecoderModel, RankDecoder
-from c2s.sentences.encode import BLOCK, check_settings, fingerprint, match_genes, rank_matrix, source_hash
-from c2s.sentences.parquet import joined_table, obs_table, part_writer
+from c2s.sentences.encode import BLOCK, check_settings, match_genes, source_hash
+from c2s.sentences.parquet import obs_table
+from c2s.sentences.progress import progress_bar
+from c2s.sentences.shards import (
+    CELLS_FILE,
+    Plan,
+    Shard,
+    found_shards,
+    require_whole,
+    versions,
+    write_cells,
+    write_shard,
+)
+from c2s.sentences.unfinished import name_leftovers, require_room, working_folder
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 logger = logging.getLogger(__name__)
 
 SHARD_BLOCKS = 16  # blocks a shard, each a row group: what a kill can lose
 SAMPLE_BLOCKS, SAMPLE_SIZE = 32, 512  # blocks of cells that the background and the decoder are fitted to
-STATE_FILE = "unfinished.json"
 BYTES_PER_ID = 4  # on disk at most; zstd makes it about half
 
 
@@ -63,15 +80,17 @@ def encode_file(
     seed: int = 0,
     on_collision: OnCollision = "error",
     decoder: DecoderModel | None = None,
+    scheduler: str | Client | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Written:
     """Encode an ``.h5ad`` file, a zarr store or a folder of them into a corpus, in constant memory.
 
-    The sentences are those of :func:`c2s.encode`. The matrix is read once, in blocks of 8,192 cells. A background that is
-    not given, and a decoder, are fitted to a sample read before: all cells up to 16,384, else 32 evenly spaced blocks of
-    512. Shards of 131,072 cells are written whole; the same call after a kill goes on behind the last of them, in the
-    hidden folder ``.OUT.<key>`` beside ``out``, which takes the place of ``out`` at the end.
+    The sentences are those of :func:`c2s.encode`. The matrix is read once, in blocks of 8,192 cells; one stored column by
+    column is first turned into rows on disk. A background that is not given, and a decoder, are fitted to a sample read
+    before: all cells up to 16,384, else 32 evenly spaced blocks of 512. Shards of 131,072 cells are written whole; the same
+    call after a kill writes those that lack, in the hidden folder ``.OUT.<key>`` beside ``out``, which takes the place of
+    ``out`` at the end. With a scheduler the workers of a Dask cluster write the shards, to the same bytes.
 
     Parameters
     ----------
@@ -80,6 +99,8 @@ def encode_file(
         Folder of the corpus.
     decoder : {"gene", "log_rank"}, optional
         Also fit ``out/decoder``.
+    scheduler : str or distributed.Client, optional
+        Of a Dask cluster, as ``"tcp://host:8786"``. Its workers must see ``source`` and ``out`` under the same paths.
     n_genes, layer, ties, background, vocabulary, seed, on_collision
         As for :func:`c2s.encode`.
     overwrite, progress : bool
@@ -87,135 +108,143 @@ def encode_file(
     Raises
     ------
     ArtefactError
-        ``source`` cannot be read, ``out`` may not be written, or the disk has too little room for it.
+        ``source`` cannot be read, ``out`` may not be written or is being written by another process, or the disk has too
+        little room.
     DataError, ConfigError
-        As for :func:`c2s.encode`.
+        As for :func:`c2s.encode`; ConfigError also where the cluster cannot be used.
+    MissingDependencyError
+        A scheduler is given and ``distributed`` is not installed.
     """
     check_settings(n_genes, ties, background)
-    check_folder(out, overwrite=overwrite)
-    cells = CellBlocks.open(source, layer=layer, on_collision=on_collision)
-    refuse_repeated_cells(cells.obs.index)
-    if not len(cells):
-        msg = f"{source} is empty: 0 cells × {len(cells.genes):,} genes"
-        raise DataError(msg)
-    obs, renamed = obs_table(cells.obs)
-    _require_room(Path(out), cells, n_genes)
-    sample = _sample(cells)
-    own = GeneVocabulary.from_symbols(cells.genes)
-    target, id_of_column = (own, None) if vocabulary is None else match_genes(own, vocabulary, sample)
-    if ties == "background" and background is None:
-        background = Background.of_matrix(sample, own)
-    encoding = Encoding(
-        ties=ties,
-        n_genes=n_genes,
-        layer=layer,
-        seed=seed,
-        background_hash=None if background is None else background.hash,
-    )
-    ranking: dict[str, Any] = {
-        "ties": ties, "background": background, "id_of_column": id_of_column, "n_genes": n_genes, "seed": seed
-    }  # fmt: skip
-    key = hash_of(cells.sources, encoding.model_dump(), target.hash, on_collision, decoder, [BLOCK, SHARD_BLOCKS])
-    _name_leftovers(Path(out), key)
-    with whole_folder(out, overwrite=overwrite, resume_key=key) as folder:
-        shards = _encode_shards(folder, cells, target, obs, ranking, progress=progress)
-        fitted = _fit_decoder(sample, cells, encoding, background, decoder) if decoder else None
+    target = check_folder(out, overwrite=overwrite)
+    with ExitStack() as held:
+        client = None if scheduler is None else held.enter_context(cluster.connected(scheduler))
+        matrix = held.enter_context(MatrixBlocks.open(source, layer=layer, on_collision=on_collision))
+        names, obs, renamed = _metadata(source, matrix)
+        own = GeneVocabulary.from_symbols(matrix.genes)
+        encoding = Encoding(ties=ties, n_genes=n_genes, layer=layer, seed=seed)
+        given = [None if each is None else each.hash for each in (background, vocabulary)]
+        seen = stamps(source)
+        key = hash_of(seen, encoding.model_dump(), given, on_collision, decoder, [BLOCK, SHARD_BLOCKS], versions())
+        held.enter_context(locked(target.resolve().with_name(f".{target.resolve().name}.lock"), what=str(out)))
+        folder = held.enter_context(whole_folder(out, overwrite=overwrite, resume_key=key))
+        work = held.enter_context(working_folder(folder))
+        name_leftovers(target, folder)
+        if client is not None:
+            cluster.require_sight(client, Path(source), work, sources=seen)
+        matrix = _by_rows(matrix, work, target, progress=progress)
+        sample = _sample(matrix)
+        _require_room(target, folder, BYTES_PER_ID * _most_ids(matrix, sample, n_genes) + 2 * obs.nbytes)
+        chosen, id_of_column = (own, None) if vocabulary is None else match_genes(own, vocabulary, sample)
+        if ties == "background" and background is None:
+            background = Background.of_matrix(sample, own)
+        encoding = encoding.with_(background_hash=None if background is None else background.hash)
+        plan = Plan(
+            source=str(Path(source).absolute()),
+            layer=layer,
+            on_collision=on_collision,
+            ties=ties,
+            n_genes=n_genes,
+            seed=seed,
+            vocabulary=chosen,
+            background=background,
+            id_of_column=id_of_column,
+            n_cells=len(matrix),
+            block=BLOCK,
+            shard_blocks=SHARD_BLOCKS,
+            versions=versions(),
+        )
+        plan.write(work)
+        if not (work / CELLS_FILE).is_file():
+            write_cells(work, names, obs, BLOCK)
+        fitted = _fit_decoder(sample, matrix, names, encoding, background, decoder) if decoder else None
         if fitted is not None:
             fitted.write(folder / "decoder", overwrite=True)
-        prints = [found for shard in shards.found for found in shard["fingerprints"]]
-        encoding = encoding.with_(source_hash=source_hash(own, list(cells.obs.index), prints))
-        n_ids = sum(shard["n_ids"] for shard in shards.found)
-        record = corpus_record(len(cells), n_ids, renamed, target, encoding, background)
-        write_json(folder / "corpus.json", record)
-        (folder / STATE_FILE).unlink()
-    return Written(len(cells), n_ids, target, fitted, shards.resumed)
+        shards, resumed = _all_shards(plan, matrix, work, client, progress=progress)
+        prints = [found for shard in shards for found in shard.fingerprints]
+        encoding = encoding.with_(source_hash=source_hash(own, list(names), prints))
+        n_ids = sum(shard.n_ids for shard in shards)
+        require_whole(shards, folder)
+        write_json(folder / "corpus.json", corpus_record(len(matrix), n_ids, renamed, chosen, encoding, background))
+    return Written(len(names), n_ids, chosen, fitted, resumed)
 
 
-@dataclass(frozen=True)
-class _Shards:
-    found: list[dict[str, Any]]
-    resumed: int
+def _metadata(source: str | os.PathLike[str], matrix: MatrixBlocks) -> tuple[pd.Index, pa.Table, dict[str, str]]:
+    """Return names of cells, ``obs`` as an Arrow table, and the columns renamed in it."""
+    frame = read_metadata(source)
+    if len(frame) != len(matrix):
+        msg = f"{matrix.label} has {len(matrix):,} rows, obs has {len(frame):,}: the file is damaged"
+        raise ArtefactError(msg)
+    if not len(frame):
+        msg = f"{source} is empty: 0 cells × {len(matrix.genes):,} genes"
+        raise DataError(msg)
+    refuse_repeated_cells(frame.index)
+    return frame.index, *obs_table(frame)
 
 
-def _encode_shards(
-    folder: Path,
-    cells: CellBlocks,
-    vocabulary: GeneVocabulary,
-    obs: pa.Table,
-    ranking: dict[str, Any],
-    *,
-    progress: bool,
-) -> _Shards:
-    """Write the shards that ``folder`` lacks and return what is known of all of them."""
-    from tqdm.auto import tqdm
+def _by_rows(matrix: MatrixBlocks, work: Path, out: Path, *, progress: bool) -> MatrixBlocks:
+    """Return a matrix whose rows can be read; what is stored column by column is written into ``work`` as rows."""
+    waiting = matrix.to_turn(work)
+    entries = sum(columns.n_entries for columns in waiting)
+    if waiting:
+        require_room(out, sum(columns.turned_bytes for columns in waiting), what="to turn columns into rows")
+        logger.warning("the matrix is stored column by column; it is written as rows first, which takes as long again")
+    with progress_bar(entries, what="turning", unit="values", shown=progress and bool(waiting)) as bar:
+        return matrix.turn(work, done=bar.update)
 
-    state = folder / STATE_FILE
-    shards: list[dict[str, Any]] = read_json(state)["shards"] if state.is_file() else []
-    size = BLOCK * SHARD_BLOCKS
-    resumed = min(len(shards) * size, len(cells))
+
+def _all_shards(
+    plan: Plan, matrix: MatrixBlocks, work: Path, client: Client | None, *, progress: bool
+) -> tuple[list[Shard], int]:
+    """Write the shards that lack; return what is known of all, in order, and how many cells were done before."""
+    found = found_shards(work)
+    resumed = sum(shard.n_cells for shard in found.values())
     if resumed:
-        logger.warning("going on behind %s cells that were encoded before", f"{resumed:,}")
-    with tqdm(
-        total=len(cells), initial=resumed, desc="encoding", unit="cell", unit_scale=True, disable=not progress
-    ) as bar:
-        for start in range(resumed, len(cells), size):
-            path = folder / f"part-{start // size:05d}.parquet"
-            writer, prints, n_ids = None, [], 0
-            try:
-                for first in range(start, min(start + size, len(cells)), BLOCK):
-                    last = min(first + BLOCK, len(cells))
-                    matrix = cells.read(first, last)
-                    prints.append(fingerprint(matrix, 0, last - first))
-                    names = list(cells.obs.index[first:last])
-                    ids, offsets, n_expressed = rank_matrix(matrix, vocabulary, names, **ranking)
-                    table = joined_table(names, ids, offsets, n_expressed, obs.slice(first, last - first))
-                    if writer is None:
-                        writer = part_writer(path, table.schema)
-                    writer.write_table(table, row_group_size=BLOCK)
-                    n_ids += len(ids)
-                    bar.update(last - first)
-            finally:
-                if writer is not None:
-                    writer.close()
-            shards.append({"n_ids": n_ids, "fingerprints": prints})
-            write_json(state, {"shards": shards})  # only now is the shard known to be whole
-    return _Shards(shards, resumed)
+        logger.warning(
+            "%s of %s cells were encoded before; going on with the rest", f"{resumed:,}", f"{plan.n_cells:,}"
+        )
+    missing = [number for number in range(plan.n_shards) if number not in found]
+    with progress_bar(plan.n_cells, done=resumed, what="encoding", unit="cells", shown=progress) as bar:
+        if client is None:
+            for number in missing:
+                found[number] = write_shard(plan, matrix, work, number, done=bar.update)
+        else:
+            for shard in cluster.write_shards(client, work, missing):
+                found[shard.number] = shard
+                bar.update(shard.n_cells)
+    return [found[number] for number in range(plan.n_shards)], resumed
 
 
-def _sample(cells: CellBlocks) -> sp.csr_matrix:
-    blocks = [cells.read(start, stop) for start, stop in cells.sample(n_blocks=SAMPLE_BLOCKS, size=SAMPLE_SIZE)]
+def _sample(matrix: MatrixBlocks) -> sp.csr_matrix:
+    blocks = [matrix.read(start, stop) for start, stop in matrix.sample(n_blocks=SAMPLE_BLOCKS, size=SAMPLE_SIZE)]
     sample = sp.vstack(blocks, format="csr")
     if sample.nnz == 0:
-        msg = f"the {sample.shape[0]:,} cells read of {cells.sources[0][0]} hold nothing but zeros"
+        msg = f"the {sample.shape[0]:,} cells read of {matrix.label} hold nothing but zeros"
         raise DataError(msg)
     return sample
 
 
 def _fit_decoder(
-    sample: sp.csr_matrix, cells: CellBlocks, encoding: Encoding, background: Background | None, model: DecoderModel
+    sample: sp.csr_matrix,
+    matrix: MatrixBlocks,
+    names: pd.Index,
+    encoding: Encoding,
+    background: Background | None,
+    model: DecoderModel,
 ) -> RankDecoder:
-    rows = [i for start, stop in cells.sample(n_blocks=SAMPLE_BLOCKS, size=SAMPLE_SIZE) for i in range(start, stop)]
-    adata = ad.AnnData(sample, obs=cells.obs.iloc[rows][[]])
-    adata.var_names = cells.genes
+    rows = [i for start, stop in matrix.sample(n_blocks=SAMPLE_BLOCKS, size=SAMPLE_SIZE) for i in range(start, stop)]
+    adata = ad.AnnData(sample, obs=pd.DataFrame(index=names[rows]), var=pd.DataFrame(index=matrix.genes))
     fitted = RankDecoder.fit(adata, background=background, model=model, ties=encoding.ties, seed=encoding.seed)
     return replace(fitted, encoding=fitted.encoding.with_(layer=encoding.layer))
 
 
-def _name_leftovers(out: Path, key: str) -> None:
-    """Warn of what killed runs with other cells or settings left beside ``out``: nobody else will go on with it."""
-    for folder in out.absolute().parent.glob(f".{out.name}.*"):
-        if (folder / STATE_FILE).is_file() and folder.name != f".{out.name}.{key}":
-            logger.warning(
-                "%s is left of an unfinished run with other cells or settings; delete it if nobody needs it", folder
-            )
+def _most_ids(matrix: MatrixBlocks, sample: sp.csr_matrix, n_genes: int | None) -> int:
+    """Return how many ids the sentences may hold: as many as there are values, which a dense matrix shows in a sample only."""
+    dense = 1.2 * sample.nnz / sample.shape[0] * len(matrix)
+    entries = int(dense) if matrix.n_entries is None else matrix.n_entries
+    return entries if n_genes is None else min(entries, len(matrix) * n_genes)
 
 
-def _require_room(out: Path, cells: CellBlocks, n_genes: int | None) -> None:
-    """Refuse to start what cannot end: the sentences take up to four bytes a gene, and the cells' metadata come with them."""
-    genes = cells.n_entries if n_genes is None else min(cells.n_entries, len(cells) * n_genes)
-    needed = BYTES_PER_ID * genes + int(cells.obs.memory_usage(index=True).sum())
-    above = next(parent for parent in out.absolute().parents if parent.exists())
-    free = shutil.disk_usage(above).free
-    if free < needed:
-        msg = f"{out} needs up to {needed / 1e9:,.2f} GB, {free / 1e9:,.2f} GB are free; make room, or pass n_genes to shorten the sentences"
-        raise ArtefactError(msg)
+def _require_room(out: Path, folder: Path, n_bytes: int) -> None:
+    written = sum(path.stat().st_size for path in folder.glob("part-*.parquet"))
+    require_room(out, n_bytes - written, what="for the sentences", remedy=", or pass n_genes to shorten them")
