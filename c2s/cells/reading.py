@@ -84,6 +84,14 @@ def complete_column(obs: pd.DataFrame, column: str, argument: str) -> np.ndarray
     return values.astype(str).to_numpy()
 
 
+def refuse_repeated_cells(index: pd.Index) -> None:
+    """Raise a DataError that lists the cell names occurring twice; return None if there is none."""
+    if not index.is_unique:
+        repeated = index[index.duplicated()].unique()
+        msg = f"{len(repeated)} cell names occur more than once: {listed(repeated, 5)}. Call adata.obs_names_make_unique()"
+        raise DataError(msg)
+
+
 def expression(
     adata: ad.AnnData,
     *,

@@ -22,6 +22,7 @@ from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import CellSentences, Encoding, Ties
 from c2s.sentences.encode import encode
+from c2s.sentences.parquet import python_strings
 from c2s.sentences.ranking import over_rows
 from c2s.sentences.surface import Surface
 
@@ -155,7 +156,7 @@ class RankDecoder:
         )
         matrix.sort_indices()
         matrix.eliminate_zeros()
-        cells = ad.AnnData(X=matrix, obs=sentences.obs.copy())
+        cells = ad.AnnData(X=matrix, obs=python_strings(sentences.obs))
         cells.var_names = list(sentences.vocabulary.symbols)
         if "n_expressed" not in cells.obs:
             cells.obs["n_expressed"] = sentences.n_expressed
