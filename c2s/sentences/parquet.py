@@ -196,7 +196,10 @@ def read_obs(folder: Path, columns: dict[str, str], *, compact: bool = False) ->
         obs.index = pd.Index(pd.array(table["cell"].cast(pa.large_string()).combine_chunks(), dtype=text))
     else:
         obs.index = pd.Index(table["cell"].to_pylist(), dtype=object)
-    return table["n_expressed"].to_numpy().astype(np.int32), obs
+    n_expressed = table["n_expressed"].to_numpy().astype(np.int32)
+    del tables, table
+    pa.default_memory_pool().release_unused()
+    return n_expressed, obs
 
 
 def python_strings(obs: pd.DataFrame) -> pd.DataFrame:
