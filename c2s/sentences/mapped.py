@@ -76,7 +76,7 @@ def mapped_flat(
         try:
             _make(folder, target, n=n, n_ids=n_ids, n_genes=n_genes)
         except OSError as error:
-            msg = f"cannot write {target}: {error}. Make room, or pass cache=, a folder that can be written"
+            msg = f"cannot write {target}: {error}. Make room, or pass cache= (--cache), a folder that can be written"
             raise ArtefactError(msg) from error
         found = _opened(target, n, n_ids)
         if cache is None:
@@ -149,11 +149,11 @@ def _refuse_repeats(names: pd.Index) -> None:
 
 def _require_place(place: Path, needed: int) -> None:
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        msg = f"{place} is no folder that can be written, and the mapped ids go there; pass cache=, a folder that can"
+        msg = f"{place} is no folder that can be written, and the mapped ids go there; pass cache= (--cache), a folder that can"
         raise ArtefactError(msg)
     free = shutil.disk_usage(place).free
     if free < needed:
-        msg = f"the mapped ids take {needed / 1e9:,.2f} GB, {free / 1e9:,.2f} GB are free in {place}; make room, or pass cache="
+        msg = f"the mapped ids take {needed / 1e9:,.2f} GB, {free / 1e9:,.2f} GB are free in {place}; make room, or pass cache= (--cache)"
         raise ArtefactError(msg)
 
 
