@@ -84,12 +84,44 @@ def complete_column(obs: pd.DataFrame, column: str, argument: str) -> np.ndarray
     DataError
         There is no such column, or cells without a value in it.
     """
+    return _without_gaps(obs, column, argument).astype(str).to_numpy()
+
+
+def coded_column(obs: pd.DataFrame, column: str, argument: str) -> tuple[np.ndarray, list[str]]:
+    """Return ``obs[column]`` as places (int32, shape (n,)) in the sorted list of its values, and that list.
+
+    For columns of many cells and few values: no string is made per cell.
+
+    Parameters
+    ----------
+    argument
+        As for :func:`require_column`.
+
+    Raises
+    ------
+    DataError
+        There is no such column, or cells without a value in it.
+    """
+    codes, found = pd.factorize(_without_gaps(obs, column, argument))
+    values, place = np.unique(pd.Series(found).astype(str).to_numpy(dtype=object), return_inverse=True)
+    return place.astype(np.int32)[codes], values.tolist()
+
+
+def _without_gaps(obs: pd.DataFrame, column: str, argument: str) -> pd.Series:
     values = require_column(obs, column, argument)
     gaps = int(values.isna().sum())
     if gaps:
         msg = f"{gaps} of {len(obs)} cells have no value in {column!r} ({argument}); leave them out or name it"
         raise DataError(msg)
-    return values.astype(str).to_numpy()
+    return values
+
+
+def refuse_repeated_cells(index: pd.Index) -> None:
+    """Raise a DataError that lists the cell names occurring twice; return None if there is none."""
+    if not index.is_unique:
+        repeated = index[index.duplicated()].unique()
+        msg = f"{len(repeated)} cell names occur more than once: {listed(repeated, 5)}. Call adata.obs_names_make_unique()"
+        raise DataError(msg)
 
 
 def expression(

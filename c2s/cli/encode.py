@@ -90,7 +90,7 @@ def encode(
         return
     from c2s.artefacts import check_folder, spare_inputs
     from c2s.sentences.background import Background
-    from c2s.sentences.corpus import read_sentences
+    from c2s.sentences.corpus import read_vocabulary
     from c2s.sentences.stream import encode_file
 
     check_folder(out, overwrite=overwrite)
@@ -102,7 +102,7 @@ def encode(
         layer=layer,
         ties=ties.value,
         background=None if background is None else Background.read(background),
-        vocabulary=None if vocabulary is None else read_sentences(vocabulary).vocabulary,
+        vocabulary=None if vocabulary is None else read_vocabulary(vocabulary),
         seed=seed,
         on_collision=on_collision.value,
         decoder=decoder_model.value if fit_decoder else None,

@@ -1,4 +1,4 @@
-"""``c2s train``: cells in an .h5ad file to a trained model."""
+"""``c2s train``: cells in an .h5ad file, or a corpus of them, to a trained model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ class Target(StrEnum):
 
 
 def train(
-    cells: Path = typer.Argument(..., metavar="CELLS.h5ad", help="Training cells; leave test cells out."),
+    cells: Path = typer.Argument(
+        ...,
+        metavar="CELLS.h5ad|CORPUS",
+        help="Training cells; leave test cells out. A corpus of c2s encode, of any size, for cell types and generation.",
+    ),
     out: Path = typer.Argument(..., metavar="RUN_FOLDER", help="Gets config.json, curves.json, curves.png and model/."),
     task: TaskName = typer.Option(TaskName.perturbation_response, help="What to learn."),
     model: str = typer.Option("c2s-mini", help="c2s-mini, c2s-small, or the folder of a trained model to go on from."),
@@ -68,6 +72,12 @@ def train(
     checkpoint_steps: int = typer.Option(500, min=1, help="Steps between checkpoints, from which --resume goes on."),
     threads: int = typer.Option(0, min=0, help="CPU threads; 0 leaves the choice to torch."),
     seed: int = typer.Option(0, help="Of split, pairs, weights and order."),
+    cache: Path = typer.Option(
+        None,
+        metavar="FOLDER",
+        help="Gets the mapped ids of a corpus larger than a quarter of memory. [default: CORPUS]",
+        show_default=False,
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what RUN_FOLDER holds."),
     resume: bool = typer.Option(False, "--resume", help="Go on from the last checkpoint of RUN_FOLDER."),
     config: Path | None = config_option(),
@@ -80,6 +90,8 @@ def train(
     `c2s train screen.h5ad runs/screen --perturbation-key drug --control DMSO --library drugs.csv --context-key ifn --match-by donor`
 
     `c2s train pbmc.h5ad runs/pbmc --task cell_type_annotation --labels-key cell_type --n-genes 100`
+
+    `c2s train corpus runs/cells --task cell_generation --labels-key cell_type --n-genes 200`
 
     `c2s train more.h5ad runs/more --model runs/screen --lora-rank 16 --perturbation-key drug --control DMSO`
     """
@@ -100,12 +112,18 @@ def train(
     from c2s.artefacts import spare_inputs
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
+    from c2s.sentences.corpus import is_corpus, read_sentences
+    from c2s.sentences.decode import RankDecoder
     from c2s.training.run import train as fit
 
     spare_inputs(out, cells, library, model)
 
     known = read_library(library) if library else None
-    trained = fit(read_cells(cells), out, config=settings, library=known, overwrite=overwrite, resume=resume)
+    given = read_sentences(cells, memory_map=None, cache=cache) if is_corpus(cells) else read_cells(cells)
+    decoder = RankDecoder.read(cells) if (cells / "decoder").is_dir() else None
+    trained = fit(
+        given, out, config=settings, library=known, decoder=decoder, overwrite=overwrite, resume=resume
+    )  # fmt: skip
     record = trained.settings.training
     held_out = "" if record["held_out_loss"] is None else f", held out {record['held_out_loss']:.3f}"
     typer.echo(

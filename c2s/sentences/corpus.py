@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -16,10 +16,12 @@ import pandas as pd
 
 from c2s.artefacts import read_json, whole_folder, write_json
 from c2s.cells.genes import GeneVocabulary, listed
+from c2s.cells.reading import refuse_repeated_cells
 from c2s.config import Config
 from c2s.errors import ArtefactError, ConfigError, DataError, MissingDependencyError
 from c2s.sentences.background import Background
-from c2s.sentences.parquet import read_parts, sentence_table, write_parts
+from c2s.sentences.mapped import is_large, mapped_flat
+from c2s.sentences.parquet import read_flat, read_obs, sentence_table, write_parts
 
 if TYPE_CHECKING:
     import datasets
@@ -48,6 +50,9 @@ class Encoding(Config):
 @dataclass(frozen=True, eq=False)
 class CellSentences:
     """Genes of each cell by falling expression, as ids into one vocabulary.
+
+    The ids may be a read-only view of a file (:func:`read_sentences` with ``memory_map=True``). Then a slice is a view of it,
+    rows chosen otherwise and :meth:`truncate` copy what they keep and no more, and :meth:`ranks` reads it from end to end.
 
     Parameters
     ----------
@@ -78,6 +83,13 @@ class CellSentences:
     background: Background | None = None
 
     def __post_init__(self) -> None:
+        self._check_shapes()
+        if self.ids.view(np.uint32).max(initial=0) >= len(self.vocabulary):  # one pass: ids below 0 are large numbers
+            msg = f"ids run from {self.ids.min()} to {self.ids.max()} in a vocabulary of {len(self.vocabulary):,} genes"
+            raise DataError(msg)
+        refuse_repeated_cells(self.obs.index)
+
+    def _check_shapes(self) -> None:
         for name, dtype in (("ids", np.int32), ("offsets", np.int64), ("n_expressed", np.int32)):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
         n = len(self.offsets) - 1
@@ -87,12 +99,21 @@ class CellSentences:
         if len(self.n_expressed) != n or len(self.obs) != n:
             msg = f"{n:,} sentences, but {len(self.n_expressed):,} n_expressed and {len(self.obs):,} rows of obs"
             raise DataError(msg)
-        if self.ids.view(np.uint32).max(initial=0) >= len(self.vocabulary):  # one pass: ids below 0 are large numbers
-            msg = f"ids run from {self.ids.min()} to {self.ids.max()} in a vocabulary of {len(self.vocabulary):,} genes"
-            raise DataError(msg)
-        refuse_repeated_cells(self.obs.index)
         if n and self.obs.index.inferred_type != "string":
             object.__setattr__(self, "obs", self.obs.set_axis(self.obs.index.astype(str), axis=0))
+
+    @classmethod
+    def _of_checked(cls, **parts: Any) -> Self:
+        """Return sentences whose ids lie in the vocabulary and whose cell names are unique: neither is looked at again."""
+        sentences = object.__new__(cls)
+        for field in fields(cls):
+            object.__setattr__(sentences, field.name, parts[field.name])
+        sentences._check_shapes()
+        return sentences
+
+    def _with(self, **changes: Any) -> Self:
+        """Return sentences of the same genes: all ids are among those of ``self``, and cell names are unique."""
+        return self._of_checked(**{field.name: getattr(self, field.name) for field in fields(self)} | changes)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -143,16 +164,30 @@ class CellSentences:
         if isinstance(rows, int | np.integer):
             msg = f"sentences[{rows}] is one sentence: use .row({rows}), .genes({rows}), .text({rows}) or [{rows}:{int(rows) + 1}]"
             raise TypeError(msg)
-        index = np.arange(len(self))[rows] if isinstance(rows, slice) else self._index(np.asarray(rows))
-        lengths = self.lengths[index]
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        contiguous = len(index) > 0 and bool(np.all(np.diff(index) == 1))
-        if contiguous:
-            ids = self.ids[self.offsets[index[0]] : self.offsets[index[-1] + 1]]
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step == 1:
+                return self._span(start, max(start, stop))
+            index = np.arange(start, stop, step)
         else:
-            ids = self.ids[np.repeat(self.offsets[:-1][index] - offsets[:-1], lengths) + np.arange(offsets[-1])]
+            index = self._index(np.asarray(rows))
+        offsets = np.concatenate(([0], np.cumsum(self.lengths[index])))
         obs = self.obs.iloc[index]
-        return replace(self, ids=ids, offsets=offsets, n_expressed=self.n_expressed[index], obs=_unique_rows(obs))
+        return self._with(
+            ids=_gather(self.ids, self.offsets[:-1][index], offsets),
+            offsets=offsets,
+            n_expressed=self.n_expressed[index],
+            obs=obs if len(np.unique(index)) == len(index) else _unique_rows(obs),
+        )
+
+    def _span(self, start: int, stop: int) -> CellSentences:
+        offsets = self.offsets[start : stop + 1]
+        return self._with(
+            ids=self.ids[offsets[0] : offsets[-1]],
+            offsets=offsets - offsets[0],
+            n_expressed=self.n_expressed[start:stop],
+            obs=self.obs.iloc[start:stop],
+        )
 
     def _index(self, rows: np.ndarray) -> np.ndarray:
         if rows.dtype == bool:
@@ -175,15 +210,17 @@ class CellSentences:
         if n < 1:
             msg = f"truncate to {n} genes; n must be at least 1"
             raise ConfigError(msg)
-        lengths = np.minimum(self.lengths, n)
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        ids = self.ids[np.repeat(self.offsets[:-1] - offsets[:-1], lengths) + np.arange(offsets[-1])]
         kept = n if self.encoding.n_genes is None else min(n, self.encoding.n_genes)
-        return replace(self, ids=ids, offsets=offsets, encoding=self.encoding.with_(n_genes=kept))
+        encoding = self.encoding.with_(n_genes=kept)
+        if not len(self) or self.lengths.max() <= n:
+            return self._with(encoding=encoding)
+        offsets = np.concatenate(([0], np.cumsum(np.minimum(self.lengths, n))))
+        return self._with(ids=_gather(self.ids, self.offsets[:-1], offsets), offsets=offsets, encoding=encoding)
 
     def with_obs(self, obs: pd.DataFrame) -> CellSentences:
         """Return the same sentences with other metadata: one row a sentence, in order."""
-        return replace(self, obs=obs)
+        refuse_repeated_cells(obs.index)
+        return self._with(obs=obs)
 
     def ranks(self, gene_ids: Sequence[int] | np.ndarray, *, absent: int) -> np.ndarray:
         """Return the 1-based rank of each gene in each sentence.
@@ -323,44 +360,75 @@ def corpus_record(
     }
 
 
-def read_sentences(folder: str | os.PathLike[str]) -> CellSentences:
+def read_sentences(
+    folder: str | os.PathLike[str],
+    *,
+    memory_map: bool | None = False,
+    cache: str | os.PathLike[str] | None = None,
+) -> CellSentences:
     """Return the corpus that :meth:`CellSentences.write` left in ``folder``.
+
+    Parameters
+    ----------
+    memory_map : bool or None
+        Leave the ids on disk: for corpora larger than memory. The first time, they are written uncompressed beside the
+        shards (4 bytes a gene), and later found there (:func:`c2s.sentences.mapped.mapped_flat`). Offsets, ``n_expressed``
+        and ``obs`` are in memory; cell names and text columns of ``obs`` are Arrow strings there. None maps corpora whose
+        ids take more than a quarter of memory.
+    cache : path, optional
+        Folder that gets the mapped file, where ``folder`` cannot be written.
 
     Raises
     ------
     ArtefactError
-        It is not a corpus, it is of a later version, or parts of it are missing or truncated.
+        It is not a corpus, it is of a later version, parts of it are missing or truncated, or the mapped file cannot be
+        written.
+    DataError
+        Ids lie outside the vocabulary, or cell names occur twice.
     """
     source = Path(folder)
-    if not (source / "corpus.json").is_file():
+    record = _record(source)
+    n, n_ids = record["n"], record["n_ids"]
+    vocabulary = GeneVocabulary.from_dict(record["vocabulary"])
+    background = None if record["background"] is None else Background.from_dict(record["background"])
+    mapped = is_large(n_ids) if memory_map is None else memory_map
+    n_expressed, obs = read_obs(source, record["obs_columns"], compact=mapped)
+    if mapped:
+        ids, offsets = mapped_flat(source, record, obs.index, n_genes=len(vocabulary), cache=cache)
+    else:
+        ids, offsets = read_flat(source, n=n, n_ids=n_ids)
+    make = CellSentences._of_checked if mapped else CellSentences
+    return make(
+        ids=ids, offsets=offsets, n_expressed=n_expressed, vocabulary=vocabulary, obs=obs,
+        encoding=Encoding(**record["encoding"]), background=background,
+    )  # fmt: skip
+
+
+def read_vocabulary(folder: str | os.PathLike[str]) -> GeneVocabulary:
+    """Return the genes of the corpus in ``folder``; no sentence is read.
+
+    Raises
+    ------
+    ArtefactError
+        It is not a corpus, or it is of a later version.
+    """
+    return GeneVocabulary.from_dict(_record(Path(folder))["vocabulary"])
+
+
+def is_corpus(path: str | os.PathLike[str]) -> bool:
+    """Return whether ``path`` is a folder with a ``corpus.json``."""
+    return (Path(path) / "corpus.json").is_file()
+
+
+def _record(source: Path) -> dict[str, Any]:
+    if not is_corpus(source):
         msg = f"{source} is not a corpus (no corpus.json); make one by c2s encode, or sentences.write(folder)"
         raise ArtefactError(msg)
-    record = read_json(source / "corpus.json")
+    record: dict[str, Any] = read_json(source / "corpus.json")
     if record.get("format") != "c2s-corpus" or record.get("version", 0) > FORMAT_VERSION:
         msg = f"{source}/corpus.json is version {record.get('version')} of {record.get('format')!r}; this c2s reads {FORMAT_VERSION}"
         raise ArtefactError(msg)
-    ids, offsets, n_expressed, obs = read_parts(source, record["obs_columns"])
-    if len(offsets) - 1 != record["n"] or len(ids) != record["n_ids"]:
-        msg = f"{source} holds {len(offsets) - 1:,} of {record['n']:,} sentences: parts are missing; write the corpus again"
-        raise ArtefactError(msg)
-    background = record["background"]
-    return CellSentences(
-        ids=ids,
-        offsets=offsets,
-        n_expressed=n_expressed,
-        vocabulary=GeneVocabulary.from_dict(record["vocabulary"]),
-        obs=obs,
-        encoding=Encoding(**record["encoding"]),
-        background=None if background is None else Background.from_dict(background),
-    )
-
-
-def refuse_repeated_cells(index: pd.Index) -> None:
-    """Raise a DataError that lists the cell names occurring twice; return None if there is none."""
-    if not index.is_unique:
-        repeated = index[index.duplicated()].unique()
-        msg = f"{len(repeated)} cell names occur more than once: {listed(repeated, 5)}. Call adata.obs_names_make_unique()"
-        raise DataError(msg)
+    return record
 
 
 def _ids_of(row: Sequence[int] | Sequence[str] | np.ndarray, vocabulary: GeneVocabulary) -> np.ndarray:
@@ -393,3 +461,13 @@ def _ranks(ids: np.ndarray, offsets: np.ndarray, slot: np.ndarray, k: int, absen
             if column >= 0:
                 ranks[i, column] = position + 1
     return ranks
+
+
+@numba.njit(nogil=True, cache=True)
+def _gather(ids: np.ndarray, starts: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the first ``offsets[i + 1] - offsets[i]`` ids from each of ``starts``, one after another."""
+    out = np.empty(offsets[-1], dtype=np.int32)
+    for i in range(len(starts)):
+        for j in range(offsets[i + 1] - offsets[i]):
+            out[offsets[i] + j] = ids[starts[i] + j]
+    return out

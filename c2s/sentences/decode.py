@@ -23,6 +23,7 @@ from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import CellSentences, Encoding, Ties
 from c2s.sentences.encode import encode
+from c2s.sentences.parquet import python_strings
 from c2s.sentences.ranking import over_rows, sort_rows
 from c2s.sentences.surface import Surface
 
@@ -157,7 +158,7 @@ class RankDecoder:
         if data.size and data.min() == 0:
             matrix.eliminate_zeros()
         var = pd.DataFrame(index=pd.Index(sentences.vocabulary.symbols, dtype=object))
-        cells = ad.AnnData(X=matrix, obs=sentences.obs.copy(), var=var)
+        cells = ad.AnnData(X=matrix, obs=python_strings(sentences.obs), var=var)
         if "n_expressed" not in cells.obs:
             cells.obs["n_expressed"] = sentences.n_expressed
         cells.uns["c2s_decoder"] = {"model": self.model, "unit": "log1p CP10k", "vocabulary": self.vocabulary.hash}

@@ -11,10 +11,10 @@ import numpy as np
 from c2s.artefacts import hash_of
 from c2s.cells.genes import GeneVocabulary, OnCollision, guess_species, listed
 from c2s.cells.normalise import looks_like_counts
-from c2s.cells.reading import expression
+from c2s.cells.reading import expression, refuse_repeated_cells
 from c2s.errors import ConfigError, DataError
 from c2s.sentences.background import Background, hash_of_names
-from c2s.sentences.corpus import CellSentences, Encoding, Ties, refuse_repeated_cells
+from c2s.sentences.corpus import CellSentences, Encoding, Ties
 from c2s.sentences.ranking import rank_by_hash, rank_by_order
 
 if TYPE_CHECKING:

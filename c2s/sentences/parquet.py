@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ RESERVED = ("cell", "ids", "n_expressed")
 MAX_ROWS = 131_072  # sentences a shard
 MAX_IDS = 1 << 24  # ids a shard, 64 MB in memory
 _IDS = "ids.list.element"
+READ_ROWS = 2048  # sentences read at a time
 
 
 def sentence_table(sentences: CellSentences) -> pa.Table:
@@ -29,7 +32,9 @@ def sentence_table(sentences: CellSentences) -> pa.Table:
     for place, field in enumerate(obs.schema):
         if pa.types.is_dictionary(field.type):
             obs = obs.set_column(place, field.name, obs[field.name].cast(field.type.value_type))
-    return _joined(sentences, obs)
+    starts = shard_starts(sentences.offsets)
+    ends = [*starts[1:], len(sentences)]
+    return pa.concat_tables([_joined(sentences[a:b], obs.slice(a, b - a)) for a, b in zip(starts, ends)])
 
 
 def obs_table(obs: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
@@ -111,38 +116,128 @@ def shard_starts(offsets: np.ndarray) -> list[int]:
     return [0, *(int(start) for start in np.unique(inner) if 0 < start < n), n]
 
 
-def read_parts(folder: Path, columns: dict[str, str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, pd.DataFrame]:
-    """Return ids int32, offsets int64, n_expressed int32 and obs of every shard in ``folder``, in order.
+def part_files(folder: Path) -> list[Path]:
+    """Return the shards of a corpus, in order.
+
+    Raises
+    ------
+    ArtefactError
+        There is none.
+    """
+    files = sorted(folder.glob("part-*.parquet"))
+    if not files:
+        msg = f"{folder} has a corpus.json but no part-*.parquet; write the corpus again"
+        raise ArtefactError(msg)
+    return files
+
+
+def read_ids(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the ids (int32) of a few thousand sentences and their lengths (int64), in order, until all were read.
+
+    Raises
+    ------
+    ArtefactError
+        A shard is missing or cannot be read.
+    """
+    for file in part_files(folder):
+        with _readable(file):
+            with pq.ParquetFile(file, memory_map=True) as shard:
+                _require_columns(file, shard.schema_arrow.names, RESERVED)
+                for batch in shard.iter_batches(batch_size=READ_ROWS, columns=["ids"]):
+                    lists = batch.column(0)
+                    ids = lists.flatten().to_numpy().astype(np.int32, copy=False)
+                    yield ids, np.diff(lists.offsets.to_numpy()).astype(np.int64)
+
+
+def read_flat(folder: Path, *, n: int, n_ids: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids int32 (n_ids,) and offsets int64 (n + 1,) of a corpus in memory, without a second copy of the ids.
+
+    Raises
+    ------
+    ArtefactError
+        A shard is missing or cannot be read, or they hold another number of sentences or ids.
+    """
+    ids, offsets = np.empty(n_ids, dtype=np.int32), np.zeros(n + 1, dtype=np.int64)
+    for first, start, part, ends in read_runs(folder, n=n, n_ids=n_ids):
+        ids[start : start + len(part)] = part
+        offsets[first + 1 : first + 1 + len(ends)] = ends
+    return ids, offsets
+
+
+def read_runs(folder: Path, *, n: int, n_ids: int) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Yield first row, first id, ids (int32) and the ends of the sentences (int64) of a few thousand of them, in order.
+
+    Raises
+    ------
+    ArtefactError
+        A shard is missing or cannot be read, or they hold another number of sentences or ids than ``n`` and ``n_ids``.
+    """
+    row = start = 0
+    for ids, lengths in read_ids(folder):
+        if row + len(lengths) <= n and start + len(ids) <= n_ids:
+            yield row, start, ids, start + np.cumsum(lengths)
+        row, start = row + len(lengths), start + len(ids)
+    if (row, start) != (n, n_ids):
+        msg = f"{folder} holds {row:,} of {n:,} sentences and {start:,} of {n_ids:,} genes: parts are missing; write the corpus again"
+        raise ArtefactError(msg)
+
+
+def read_obs(folder: Path, columns: dict[str, str], *, compact: bool = False) -> tuple[np.ndarray, pd.DataFrame]:
+    """Return n_expressed int32 and obs of every shard in ``folder``, in order.
+
+    Parameters
+    ----------
+    columns : dict of str to str
+        Column of the shards → column of ``obs``.
+    compact : bool
+        Keep cell names and columns of text as Arrow strings, about 25 bytes a value, instead of Python strings, about 100.
 
     Raises
     ------
     ArtefactError
         A shard is missing, cannot be read or does not fit the others.
     """
-    files = sorted(folder.glob("part-*.parquet"))
-    if not files:
-        msg = f"{folder} has a corpus.json but no part-*.parquet; write the corpus again"
-        raise ArtefactError(msg)
     tables = []
-    for file in files:
-        try:
-            tables.append(pq.read_table(file))
-        except (pa.ArrowInvalid, OSError) as error:
-            msg = f"cannot read {file}: {error}. It is truncated; write the corpus again"
-            raise ArtefactError(msg) from error
-        lacking = [name for name in (*RESERVED, *columns) if name not in tables[-1].column_names]
-        if lacking:
-            msg = f"{file} has no columns {', '.join(lacking)}; write the corpus again"
-            raise ArtefactError(msg)
+    for file in part_files(folder):
+        with _readable(file):
+            _require_columns(file, pq.read_schema(file).names, (*RESERVED, *columns))
+            tables.append(pq.read_table(file, columns=["cell", "n_expressed", *columns]))
     try:
         table = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         msg = f"the parts in {folder} do not fit each other: {error}. Write the corpus again"
         raise ArtefactError(msg) from error
-    chunks = table["ids"].chunks
-    ids = np.concatenate([np.empty(0, np.int32), *(chunk.flatten().to_numpy() for chunk in chunks)])
-    lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(chunk.offsets.to_numpy()) for chunk in chunks)])
-    obs = table.select(list(columns)).to_pandas().rename(columns=columns)
-    obs.index = pd.Index(table["cell"].to_pylist(), dtype=object)
-    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    return ids.astype(np.int32), offsets, table["n_expressed"].to_numpy().astype(np.int32), obs
+    text = pd.StringDtype("pyarrow")
+    kinds = {pa.string(): text, pa.large_string(): text} if compact else {}
+    obs = table.select(list(columns)).to_pandas(types_mapper=kinds.get).rename(columns=columns)
+    if compact:
+        obs.index = pd.Index(pd.array(table["cell"].cast(pa.large_string()).combine_chunks(), dtype=text))
+    else:
+        obs.index = pd.Index(table["cell"].to_pylist(), dtype=object)
+    n_expressed = table["n_expressed"].to_numpy().astype(np.int32)
+    del tables, table
+    pa.default_memory_pool().release_unused()
+    return n_expressed, obs
+
+
+def python_strings(obs: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy of ``obs`` with Arrow strings, of index and columns, as Python strings: what ``.h5ad`` files hold."""
+    arrow = [name for name, kind in obs.dtypes.items() if isinstance(kind, pd.StringDtype)]
+    plain = obs.assign(**{name: obs[name].to_numpy(dtype=object, na_value=None) for name in arrow})
+    return plain.set_axis(plain.index.astype(object), axis=0)
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        msg = f"cannot read {file}: {error}. It is truncated; write the corpus again"
+        raise ArtefactError(msg) from error
+
+
+def _require_columns(file: Path, found: list[str], needed: Sequence[str]) -> None:
+    lacking = [name for name in needed if name not in found]
+    if lacking:
+        msg = f"{file} has no columns {', '.join(lacking)}; write the corpus again"
+        raise ArtefactError(msg)

@@ -17,11 +17,12 @@ import scipy.sparse as sp
 from c2s.artefacts import check_folder, hash_of, whole_folder, write_json
 from c2s.cells.blocks import MatrixBlocks, read_metadata, stamps
 from c2s.cells.genes import GeneVocabulary, OnCollision
+from c2s.cells.reading import refuse_repeated_cells
 from c2s.errors import ArtefactError, DataError
 from c2s.locks import locked
 from c2s.sentences import cluster
 from c2s.sentences.background import Background
-from c2s.sentences.corpus import Encoding, Ties, corpus_record, refuse_repeated_cells
+from c2s.sentences.corpus import Encoding, Ties, corpus_record
 from c2s.sentences.decode import DecoderModel, RankDecoder
 from c2s.sentences.encode import BLOCK, check_settings, match_genes, source_hash
 from c2s.sentences.parquet import obs_table

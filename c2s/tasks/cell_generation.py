@@ -38,8 +38,11 @@ class CellGeneration:
             name: require_column(sentences.obs, column, "conditions").astype(str) for name, column in conditions.items()
         }
         for i in range(len(sentences)):
-            prompt = self.prompt({name: column.iloc[i] for name, column in values.items()})
-            yield Example(prompt, (Genes(sentences.row(i)[: self.n_genes]), Mark("end")))
+            yield self.example(sentences, i, conditions={name: column.iloc[i] for name, column in values.items()})
+
+    def example(self, sentences: CellSentences, i: int, *, conditions: Mapping[str, str]) -> Example:
+        """Return the example of cell ``i``; ``conditions`` maps a condition's name to the cell's value."""
+        return Example(self.prompt(conditions), (Genes(sentences.row(i)[: self.n_genes]), Mark("end")))
 
     def parse(self, answer: Sequence[Part]) -> np.ndarray:
         """Return the sentence's gene ids, int32."""

@@ -35,7 +35,11 @@ class CellTypeAnnotation:
         """Yield one example per cell; ``labels_key`` is the column of ``obs`` with the labels."""
         labels = require_column(sentences.obs, labels_key, "labels_key").astype(str)
         for i, label in enumerate(labels):
-            yield Example(self.prompt(sentences, i), self.answer(label))
+            yield self.example(sentences, i, label=label)
+
+    def example(self, sentences: CellSentences, i: int, *, label: str) -> Example:
+        """Return the example of cell ``i``."""
+        return Example(self.prompt(sentences, i), self.answer(label))
 
     def parse(self, answer: Sequence[Part]) -> str:
         """Return the label."""

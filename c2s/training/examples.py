@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from c2s.artefacts import hash_of
 from c2s.errors import ConfigError, DataError
 from c2s.tasks.base import Example, Genes
 
@@ -51,6 +52,11 @@ class RenderedExamples:
         """Tokens of each example, int64."""
         return np.diff(self.offsets)
 
+    @property
+    def hash(self) -> str:
+        """16 hex digits that name the examples."""
+        return hash_of(self.ids, self.offsets, self.weights)
+
 
 def render_examples(examples: Iterable[Example], tokens: PartTokenizer, *, max_length: int) -> RenderedExamples:
     """Return the examples as token ids.
@@ -66,18 +72,11 @@ def render_examples(examples: Iterable[Example], tokens: PartTokenizer, *, max_l
     weights: list[float] = []
     offsets, starts = [0], []
     for example in examples:
-        prompt, answer = tokens.render(example.prompt), tokens.render(example.answer)
-        if len(prompt) + len(answer) > max_length:
-            msg = (
-                f"an example has {len(prompt)} prompt and {len(answer)} answer tokens; the model reads {max_length}. "
-                "Lower n_genes or n_answer"
-            )
-            raise ConfigError(msg)
-        ids += prompt
-        ids += answer
-        weights += [0.0] * len(prompt)
-        weights += _answer_weights(example, len(answer))
-        starts.append(len(prompt))
+        new, new_weights, n_prompt = rendered(example, tokens)
+        require_length(n_prompt, len(new) - n_prompt, max_length)
+        ids += new
+        weights += new_weights
+        starts.append(n_prompt)
         offsets.append(len(ids))
     if not starts:
         msg = "there is no training example; check the columns and the split"
@@ -85,6 +84,22 @@ def render_examples(examples: Iterable[Example], tokens: PartTokenizer, *, max_l
     return RenderedExamples(
         np.array(ids, dtype=np.int32), np.array(offsets), np.array(starts), np.array(weights, dtype=np.float32)
     )
+
+
+def rendered(example: Example, tokens: PartTokenizer) -> tuple[list[int], list[float], int]:
+    """Return the token ids of an example, the loss weight of each, and how many are the prompt's."""
+    prompt, answer = tokens.render(example.prompt), tokens.render(example.answer)
+    return prompt + answer, [0.0] * len(prompt) + _answer_weights(example, len(answer)), len(prompt)
+
+
+def require_length(n_prompt: int, n_answer: int, max_length: int) -> None:
+    """Raise a ConfigError where an example is longer than the model reads."""
+    if n_prompt + n_answer > max_length:
+        msg = (
+            f"an example has {n_prompt} prompt and {n_answer} answer tokens; the model reads {max_length}. "
+            "Lower n_genes or n_answer"
+        )
+        raise ConfigError(msg)
 
 
 def _answer_weights(example: Example, length: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""From cells to a run folder: encode, build examples, train, save model, curves and responses."""
+"""From cells or a corpus to a run folder: encode, build examples, train, save model, curves and responses."""
 
 from __future__ import annotations
 
@@ -7,32 +7,29 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import pandas as pd
 from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 
-from c2s.artefacts import check_folder, hash_of, prepare_folder, read_json, write_json
+from c2s.artefacts import check_folder, prepare_folder, read_json, write_json
 from c2s.cells.library import Perturbation
-from c2s.cells.normalise import to_log1p_cp10k
-from c2s.cells.reading import complete_column, expression
 from c2s.errors import ArtefactError, ConfigError
 from c2s.models.cell_lm import CellLM, load_model
 from c2s.models.presets import PRESETS, preset_config
-from c2s.models.settings import ModelSettings, PerturbationSettings
 from c2s.models.tokenizer import PartTokenizer, build_tokenizer
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import CellSentences
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import encode
-from c2s.tasks import CellGeneration, CellTypeAnnotation, PerturbationResponse
+from c2s.training.cell_data import CellExamples
 from c2s.training.config import TrainConfig
 from c2s.training.continuing import continued_responses, continued_settings
+from c2s.training.corpora import check_corpus
 from c2s.training.curves import write_curves
-from c2s.training.examples import RenderedExamples, render_examples
-from c2s.training.perturbation_data import PerturbationData, prepare
+from c2s.training.example_sets import example_sets
+from c2s.training.examples import RenderedExamples
 from c2s.training.sft import fit
 
 if TYPE_CHECKING:
@@ -40,15 +37,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VALIDATION_CELLS = 512
-
 
 def train(
-    adata: AnnData,
+    cells: AnnData | CellSentences,
     out: str | os.PathLike[str],
     *,
     config: TrainConfig | None = None,
     library: Sequence[Perturbation] | None = None,
+    decoder: RankDecoder | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = True,
@@ -58,14 +54,19 @@ def train(
 
     Parameters
     ----------
-    adata : AnnData
-        Training cells, counts or log1p CP10k; every cell is used, so leave test cells out.
+    cells : AnnData or CellSentences
+        Training cells, counts or log1p CP10k; every cell is used, so leave test cells out. Or a corpus of them, which may be
+        mapped from disk (:func:`c2s.read_sentences`), for cell types and generation: only the rows of a batch are read.
+        Perturbation responses average expression, so they need the AnnData.
     out : path
         Run folder: ``config.json``, ``curves.json``, ``curves.png`` and ``model/``.
     config : TrainConfig, optional
         Or its fields as keyword arguments.
     library : sequence of Perturbation, optional
         Targets, mechanisms and doses of the perturbations; without it they have names only.
+    decoder : RankDecoder, optional
+        What the ranks stand for; it is kept with the model. Fitted to an AnnData when left out; needed with a corpus, unless
+        training goes on from a model, whose decoder is then kept.
     overwrite, resume : bool
         Replace what is in ``out``, or go on from its last checkpoint with the same settings.
 
@@ -80,12 +81,15 @@ def train(
     folder = _run_folder(out, config, overwrite=overwrite, resume=resume)
     started = time.monotonic()
     previous = None if config.model in PRESETS else _trained(config.model)
-    background = previous.background if previous else Background.fit(adata, layer=config.layer)
-    vocabulary = previous.vocabulary if previous else background.vocabulary
-    sentences = encode(adata, layer=config.layer, background=background, vocabulary=vocabulary)
-    rng = np.random.default_rng([config.seed, 11])
-    settings_, data, examples = _examples(adata, sentences, library, config, rng)
-    responses = data.responses() if data is not None else None
+    if isinstance(cells, CellSentences):
+        decoder = decoder or (previous.decoder if previous else None)
+        check_corpus(cells, config, decoder, previous)
+        sentences = cells
+    else:
+        sentences = _encoded(cells, previous, config)
+    background, vocabulary = sentences.background, sentences.vocabulary
+    assert background is not None  # encode fits one, and check_corpus refuses a corpus without
+    settings_, examples, responses = example_sets(cells, sentences, library, config)
     if previous:
         settings_ = continued_settings(previous.settings, settings_)
         responses = continued_responses(previous.responses, responses, settings_)
@@ -103,8 +107,9 @@ def train(
         )
     )
     max_length = int(model.config.max_position_embeddings)
-    training = render_examples(examples(False), tokens, max_length=max_length)
-    validation = _validation(examples, tokens, max_length, config)
+    training = examples(tokens, max_length, validation=False)
+    assert training is not None  # only validation may be
+    validation = examples(tokens, max_length, validation=True) if config.validation_share else None
     if overwrite and not resume:
         prepare_folder(folder, overwrite=True)  # only now that nothing can be wrong with the input
     write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -122,7 +127,8 @@ def train(
         "loss": next((row["loss"] for row in reversed(history) if "loss" in row), None),
         "held_out_loss": next((row["eval_loss"] for row in reversed(history) if "eval_loss" in row), None),
     }  # fmt: skip
-    decoder = RankDecoder.fit(adata, layer=config.layer, background=background)
+    if decoder is None:
+        decoder = RankDecoder.fit(cells, layer=config.layer, background=background)
     result = CellLM(
         trained.eval(), tokens, background, settings_.with_(training=record), decoder=decoder, responses=responses
     )
@@ -157,110 +163,25 @@ def _run_folder(out: str | os.PathLike[str], config: TrainConfig, *, overwrite: 
     return folder
 
 
-def _same_examples(training: RenderedExamples, path: Path, *, resume: bool) -> None:
+def _same_examples(training: RenderedExamples | CellExamples, path: Path, *, resume: bool) -> None:
     """Note what is trained on; refuse to go on with other examples than those the run was started with."""
-    now = hash_of(training.ids, training.offsets, training.weights)
+    now = training.hash
     if resume and path.is_file() and read_json(path)["hash"] != now:
         msg = f"{path.parents[1]} was started with other cells or another library; resume with the same, or start anew"
         raise ConfigError(msg)
     write_json(path, {"hash": now})
 
 
-def _examples(
-    adata: AnnData,
-    sentences: CellSentences,
-    library: Sequence[Perturbation] | None,
-    config: TrainConfig,
-    rng: np.random.Generator,
-) -> tuple[ModelSettings, PerturbationData | None, Any]:
-    """Return the model's settings, the perturbation data (if any), and a function of ``validation`` that yields examples."""
-    from c2s import __version__
-
-    base = {
-        "version": __version__,
-        "encoding": sentences.encoding.model_dump(),
-        "n_expressed": int(np.median(sentences.n_expressed)),
-    }
-    if config.task == "perturbation_response":
-        matrix, _ = expression(adata, layer=config.layer)
-        values = to_log1p_cp10k(matrix)[0]
-        if sentences.vocabulary.symbols != tuple(adata.raw.var_names if config.layer == "raw" else adata.var_names):
-            msg = "going on from a model needs cells with exactly its genes, in its order; select them: adata[:, list(model.vocabulary.symbols)]"
-            raise ConfigError(msg)
-        data = prepare(sentences, values, library, config)
-        task = PerturbationResponse(
-            target=config.target, n_genes=config.n_genes, n_up=config.n_up, n_down=config.n_down, n_answer=config.n_answer,
-            moved_weight=config.moved_weight,
-        )  # fmt: skip
-        rule = data.fit_rule(rng)
-        details = PerturbationSettings(
-            perturbation_key=config.perturbation_key, control=config.control, context_keys=config.context_keys,
-            match_by=tuple(data.match_by), library=tuple(p.to_dict() for p in data.library.values()), held_out=data.held_out,
-            delta_rule=rule.to_dict() if config.target == "delta" else None,
-        )  # fmt: skip
-        n_treated = len(data.rows(validation=False))
-        passes = max(1, -(-config.steps * config.batch_size // n_treated))
-
-        def perturbation_examples(validation: bool) -> Any:
-            seeded = np.random.default_rng([config.seed, 12, int(validation)])
-            return data.examples(task, rule, validation=validation, passes=1 if validation else passes, rng=seeded)
-
-        return ModelSettings(**base, tasks={task.name: asdict(task)}, perturbation=details), data, perturbation_examples
-
-    complete_column(sentences.obs, config.labels_key, "labels_key")
-    is_validation = _cell_split(sentences, config)
-    sides = {True: sentences[np.flatnonzero(is_validation)], False: sentences[np.flatnonzero(~is_validation)]}
-    if config.task == "cell_type_annotation":
-        annotation = CellTypeAnnotation(n_genes=config.n_genes)
-        share = sides[False].obs[config.labels_key].astype(str).value_counts(normalize=True).sort_index()
-        settings = ModelSettings(
-            **base,
-            tasks={annotation.name: asdict(annotation)},
-            labels=tuple(share.index),
-            label_share=tuple(share.tolist()),
-        )
-        return settings, None, lambda validation: annotation.examples(sides[validation], labels_key=config.labels_key)
-    generation = CellGeneration(n_genes=config.n_genes)
-    conditions = {"cell_type": config.labels_key, **{key: key for key in config.context_keys}}
-    seen = {name: complete_column(sides[False].obs, key, "context_keys") for name, key in conditions.items()}
-    settings = ModelSettings(
-        **base,
-        tasks={generation.name: asdict(generation)},
-        conditions={name: tuple(sorted(set(values))) for name, values in seen.items()},
-    )
-    return settings, None, lambda validation: generation.examples(sides[validation], conditions=conditions)
-
-
-def _cell_split(sentences: CellSentences, config: TrainConfig) -> np.ndarray:
-    """Return the validation mask of tasks without perturbations: whole groups of ``split_by``, or random cells."""
-    rng = np.random.default_rng([config.seed, 7])
-    if config.split_by is None:
-        return rng.random(len(sentences)) < config.validation_share
-    groups = complete_column(sentences.obs, config.split_by, "split_by")
-    choices = np.unique(groups)
-    n = min(int(round(config.validation_share * len(choices))), len(choices) - 1)
-    if config.validation_share and not n:
-        logger.warning(
-            "%s has %d groups, validation_share is %g: none is held out",
-            config.split_by,
-            len(choices),
-            config.validation_share,
-        )
-    return np.isin(groups, rng.choice(choices, size=n, replace=False))
-
-
-def _validation(examples: Any, tokens: PartTokenizer, max_length: int, config: TrainConfig) -> RenderedExamples | None:
-    held_out = list(examples(True)) if config.validation_share else []
-    if not held_out:
-        return None
-    chosen = np.linspace(0, len(held_out) - 1, min(len(held_out), VALIDATION_CELLS)).astype(int)
-    return render_examples((held_out[i] for i in np.unique(chosen)), tokens, max_length=max_length)
+def _encoded(adata: AnnData, previous: CellLM | None, config: TrainConfig) -> CellSentences:
+    background = previous.background if previous else Background.fit(adata, layer=config.layer)
+    vocabulary = previous.vocabulary if previous else background.vocabulary
+    return encode(adata, layer=config.layer, background=background, vocabulary=vocabulary)
 
 
 def _texts(sentences: CellSentences, library: Sequence[Perturbation] | None, config: TrainConfig) -> list[str]:
     """Return the texts whose sub-words the tokenizer learns: labels, contexts, names, mechanisms."""
     columns = {config.labels_key, config.perturbation_key, *config.context_keys} & set(sentences.obs.columns)
-    texts = [value for column in columns for value in sentences.obs[column].astype(str).unique()]
+    texts = [value for column in columns for value in pd.Series(sentences.obs[column].unique()).astype(str)]
     for row in library or ():
         texts += [row.name, row.mechanism, row.dose, row.time]
     return [text for text in texts if text]

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput
 
 from c2s.errors import ModelError
 from c2s.models.quiet import no_bars
+from c2s.training.cell_data import CellExamples
 from c2s.training.examples import Collator, RenderedExamples
+from c2s.training.order import AlikeLengths, Shuffled
 
 if TYPE_CHECKING:
     from c2s.training.config import TrainConfig
@@ -47,19 +48,6 @@ def answer_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     return (loss * weights[where]).sum() / weights[where].sum()
 
 
-class AlikeLengths(LengthGroupedSampler):
-    """Batches of similar length, in an order that seed and epoch alone decide, so that a resumed run sees the same."""
-
-    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int) -> None:
-        super().__init__(batch_size, dataset=lengths, lengths=lengths.tolist(), generator=torch.Generator())
-        self.seed = seed
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Start the order of ``epoch``; the trainer calls this before each pass."""
-        self.generator.manual_seed(self.seed * 1_000_003 + epoch)
-
-
 class AnswerTrainer(Trainer):
     """Trainer whose loss is :func:`answer_loss`."""
 
@@ -78,9 +66,10 @@ class AnswerTrainer(Trainer):
         batches of one kind: sorting is kept for sets in which padding would cost more than a third.
         """
         examples = train_dataset if train_dataset is not None else self.train_dataset
-        if examples.lengths.max() <= 1.5 * examples.lengths.mean():
-            return super()._get_train_sampler(examples)
-        return AlikeLengths(examples.lengths, batch_size=self.args.train_batch_size, seed=self.args.seed)
+        lengths = examples.lengths
+        if lengths.max() <= 1.5 * lengths.mean():
+            return Shuffled(len(lengths), seed=self.args.data_seed)
+        return AlikeLengths(lengths, batch_size=self.args.train_batch_size, seed=self.args.seed)
 
     def evaluation_loop(
         self,
@@ -139,8 +128,8 @@ class _Progress(TrainerCallback):
 
 def fit(
     model: PreTrainedModel,
-    training: RenderedExamples,
-    validation: RenderedExamples | None,
+    training: RenderedExamples | CellExamples,
+    validation: RenderedExamples | CellExamples | None,
     config: TrainConfig,
     folder: Path,
     *,
@@ -154,7 +143,7 @@ def fit(
     ----------
     model : PreTrainedModel
         Causal LM, or a peft model around one.
-    training, validation : RenderedExamples
+    training, validation : RenderedExamples or CellExamples
     folder : Path
         For checkpoints, from which ``resume=True`` goes on.
 

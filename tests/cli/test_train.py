@@ -156,3 +156,30 @@ def test_help_has_examples(c2s):
     assert "c2s train screen.h5ad runs/screen" in " ".join(ran.out.split()).replace("│ ", "")
     for flag in ("--resume", "--lora-rank", "--context-key", "--config"):
         assert flag in ran.out
+
+
+def test_a_corpus_trains_the_model_of_its_cells(c2s, files, tmp_path, monkeypatch):
+    corpus, cache = tmp_path / "corpus", tmp_path / "cache"
+    assert c2s("encode", files / "training.h5ad", corpus, "--fit-decoder").code == 0
+    cache.mkdir()
+    settings = ("--task", "cell_generation", *TINY, "--steps", 2)
+    runs = [("cells", files / "training.h5ad", ()), ("held", corpus, ()), ("mapped", corpus, ()), ("cached", corpus, ("--cache", cache))]  # fmt: skip
+    for name, given, more in runs:
+        if name == "mapped":
+            monkeypatch.setattr("c2s.sentences.mapped._memory", lambda: 1000.0)
+        ran = c2s("train", given, tmp_path / name, *settings, *more)
+        assert ran.code == 0, ran.err
+        assert bool(list(corpus.glob("mapped-*"))) == (name in ("mapped", "cached"))
+    assert len(list(cache.glob("mapped-*/ids.npy"))) == 1
+    weights = {(tmp_path / name / "model" / "model.safetensors").read_bytes() for name, *_ in runs}
+    assert len(weights) == 1
+
+
+def test_a_corpus_that_cannot_be_trained_on(c2s, files, tmp_path):
+    assert c2s("encode", files / "training.h5ad", tmp_path / "corpus").code == 0
+    ran = c2s("train", tmp_path / "corpus", tmp_path / "run", *DRUGS, *TINY)
+    assert "perturbation_response averages the expression of cells" in ran.error
+    ran = c2s("train", tmp_path / "corpus", tmp_path / "run", "--task", "cell_generation", *TINY)
+    assert "encode with --fit-decoder, or pass decoder=" in ran.error
+    ran = c2s("train", tmp_path / "corpus", tmp_path / "corpus", "--task", "cell_generation", "--overwrite", *TINY)
+    assert "is or holds" in ran.error

@@ -11,7 +11,7 @@ import pytest
 from c2s.cells.genes import GeneVocabulary
 from c2s.errors import ArtefactError, DataError
 from c2s.sentences.corpus import CellSentences, read_sentences
-from c2s.sentences.parquet import read_parts, sentence_table
+from c2s.sentences.parquet import read_obs, sentence_table
 
 
 def corpus_of(lists):
@@ -73,16 +73,16 @@ def parts(folder, *notes):
 
 def test_shards_whose_columns_had_types_of_their_own_are_read(tmp_path):
     columns = parts(tmp_path / "c", {"note": pa.nulls(1)}, {"note": pa.array(["x"])})
-    assert read_parts(tmp_path / "c", columns)[3]["note"].tolist() == [None, "x"]
+    assert read_obs(tmp_path / "c", columns)[1]["note"].tolist() == [None, "x"]
 
 
 def test_shards_that_do_not_fit_say_what_to_do(tmp_path):
     columns = parts(tmp_path / "c", {"note": pa.array([{"a": 1}])}, {"note": pa.array(["x"])})
     with pytest.raises(ArtefactError, match=r"the parts in .*c do not fit each other: .*note.* Write the corpus again"):
-        read_parts(tmp_path / "c", columns)
+        read_obs(tmp_path / "c", columns)
     columns = parts(tmp_path / "d", {"note": pa.array(["x"])}, {})
     with pytest.raises(ArtefactError, match=r"part-00001.parquet has no columns note; write the corpus again"):
-        read_parts(tmp_path / "d", columns)
+        read_obs(tmp_path / "d", columns)
 
 
 def test_a_plain_table_has_values_for_categories():
