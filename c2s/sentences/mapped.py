@@ -75,6 +75,8 @@ def mapped_flat(
         logger.info("writing the %s ids of %s to %s, once", f"{n_ids:,}", folder, target)
         try:
             _make(folder, target, n=n, n_ids=n_ids, n_genes=n_genes)
+        except ArtefactError:  # of the shards
+            raise
         except OSError as error:
             msg = f"cannot write {target}: {error}. Make room, or pass cache= (--cache), a folder that can be written"
             raise ArtefactError(msg) from error

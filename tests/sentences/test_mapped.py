@@ -231,7 +231,7 @@ def test_truncated_shards_say_so(tmp_path):
     with pytest.raises(ArtefactError, match="part-00001.parquet.*truncated; write the corpus again"):
         read_sentences(folder, memory_map=True)
     part.unlink()
-    with pytest.raises(ArtefactError, match="holds 4 of 6 sentences"):
+    with pytest.raises(ArtefactError, match="^[^ ]*c holds 3 of 6 sentences"):
         read_sentences(folder, memory_map=True)
     assert folders(folder) == []
 

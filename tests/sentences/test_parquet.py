@@ -127,10 +127,10 @@ def test_many_shards_are_read_back_as_one(monkeypatch, tmp_path):
     sentences = corpus_of([[i % 3, 3 + i % 2] for i in range(40)])
     sentences.write(tmp_path / "c")
     assert len(list((tmp_path / "c").glob("part-*.parquet"))) == 8
-    ids, offsets, _, obs = read_parts(tmp_path / "c", {})
-    np.testing.assert_array_equal(ids, sentences.ids)
-    np.testing.assert_array_equal(offsets, sentences.offsets)
-    assert list(obs.index) == list(sentences.obs.index)
+    back = read_sentences(tmp_path / "c")
+    np.testing.assert_array_equal(back.ids, sentences.ids)
+    np.testing.assert_array_equal(back.offsets, sentences.offsets)
+    assert list(back.obs.index) == list(sentences.obs.index)
 
 
 def test_values_arrow_cannot_hold_are_named(tmp_path):
