@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from c2s.cells.genes import OnCollision, apply_aliases, listed, refuse_duplicates
-from c2s.cells.normalise import scale_of
+from c2s.cells.scale import ADDITIVE, NAMES, scale_of
 from c2s.errors import ArtefactError, ConfigError, DataError
 
 
@@ -255,8 +255,9 @@ def _summed(matrix: sp.csr_matrix, genes: list[str], label: str) -> tuple[sp.csr
     unique = {gene: position for position, gene in enumerate(dict.fromkeys(genes))}
     if len(unique) == len(genes):
         return matrix, genes
-    if scale_of(matrix) == "log1p":
-        msg = f"{label} holds logarithms, which cannot be added up; pass a layer of counts with on_collision='sum'"
+    scale = scale_of(matrix)
+    if scale not in ADDITIVE:
+        msg = f"{label} holds {NAMES[scale]}, which cannot be added up; pass a layer of counts with on_collision='sum'"
         raise DataError(msg)
     target = np.array([unique[gene] for gene in genes], dtype=matrix.indices.dtype)
     merged = sp.csr_matrix(

@@ -12,6 +12,7 @@ from c2s.artefacts import hash_of
 from c2s.cells.genes import GeneVocabulary, OnCollision, guess_species, listed
 from c2s.cells.normalise import looks_like_counts
 from c2s.cells.reading import expression
+from c2s.cells.scale import NAMES, Scale, scale_of
 from c2s.errors import ConfigError, DataError
 from c2s.sentences.background import Background, hash_of_names
 from c2s.sentences.corpus import CellSentences, Encoding, Ties, refuse_repeated_cells
@@ -104,6 +105,7 @@ def encode(
         ties=ties,
         n_genes=n_genes,
         layer=layer,
+        values=name_scale(matrix),
         seed=seed,
         background_hash=None if background is None else background.hash,
         source_hash=source_hash(
@@ -126,6 +128,18 @@ def check_settings(n_genes: int | None, ties: Ties, background: Background | Non
     if background is not None and ties != "background":
         msg = f"a background was passed, but ties={ties!r} does not read it; pass ties='background' or no background"
         raise ConfigError(msg)
+
+
+def name_scale(matrix: sp.csr_matrix) -> Scale:
+    """Return what the values are, and warn where their order within a cell is not that of expression."""
+    scale = scale_of(matrix)
+    if scale in ("scaled", "mixed"):
+        reason = {
+            "scaled": "the order within a cell then tells genes that are high for themselves; pass counts or logarithms",
+            "mixed": "bring all cells to one scale before anything is fitted to them",
+        }[scale]
+        logger.warning("the matrix holds %s: %s", NAMES[scale], reason)
+    return scale
 
 
 def rank_matrix(

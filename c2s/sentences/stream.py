@@ -17,11 +17,12 @@ import scipy.sparse as sp
 from c2s.artefacts import check_folder, hash_of, read_json, whole_folder, write_json
 from c2s.cells.blocks import CellBlocks
 from c2s.cells.genes import GeneVocabulary, OnCollision
+from c2s.cells.scale import Scale
 from c2s.errors import ArtefactError, DataError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import Encoding, Ties, corpus_record, refuse_repeated_cells
 from c2s.sentences.decode import DecoderModel, RankDecoder
-from c2s.sentences.encode import BLOCK, check_settings, fingerprint, match_genes, rank_matrix, source_hash
+from c2s.sentences.encode import BLOCK, check_settings, fingerprint, match_genes, name_scale, rank_matrix, source_hash
 from c2s.sentences.parquet import joined_table, obs_table
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Written:
     n_cells, n_ids : int
     vocabulary : GeneVocabulary
     decoder : RankDecoder or None
+    values : str
+        What the matrix held (:func:`c2s.cells.scale.scale_of`).
     resumed : int
         Cells found done from an earlier run.
     """
@@ -49,6 +52,7 @@ class Written:
     n_ids: int
     vocabulary: GeneVocabulary
     decoder: RankDecoder | None
+    values: Scale
     resumed: int
 
 
@@ -106,10 +110,12 @@ def encode_file(
     target, id_of_column = (own, None) if vocabulary is None else match_genes(own, vocabulary, sample)
     if ties == "background" and background is None:
         background = Background.of_matrix(sample, own)
+    values = name_scale(sample)
     encoding = Encoding(
         ties=ties,
         n_genes=n_genes,
         layer=layer,
+        values=values,
         seed=seed,
         background_hash=None if background is None else background.hash,
     )
@@ -129,7 +135,7 @@ def encode_file(
         record = corpus_record(len(cells), n_ids, renamed, target, encoding, background)
         write_json(folder / "corpus.json", record)
         (folder / STATE_FILE).unlink()
-    return Written(len(cells), n_ids, target, fitted, shards.resumed)
+    return Written(len(cells), n_ids, target, fitted, values, shards.resumed)
 
 
 @dataclass(frozen=True)
