@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from c2s.cells.genes import OnCollision, listed
-from c2s.cells.reading import checked_matrix, merged_genes
+from c2s.cells.genes import OnCollision, listed, names_of
+from c2s.cells.reading import checked_matrix, merged_genes, unreadable, whole_index
 from c2s.errors import ArtefactError, DataError
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class CellBlocks:
                 here = slice(int(first - self._starts[number]), int(last - self._starts[number]))
                 try:
                     pieces.append(matrix[here])
-                except OSError as error:
+                except Exception as error:  # whatever a damaged file makes h5py, zarr, anndata and scipy raise
                     msg = f"cannot read cells {start:,} to {stop:,} of {self._label}: {error}. The file is damaged"
                     raise ArtefactError(msg) from error
         values = pieces[0] if len(pieces) == 1 else sp.vstack([sp.csr_matrix(piece) for piece in pieces], format="csr")
@@ -152,6 +152,10 @@ def _files(path: Path) -> list[Path]:
         msg = f"no file {path}; pass the path of an .h5ad file, a .zarr store or a folder of them"
         raise ArtefactError(msg)
     if path.suffix.lower() in SUFFIXES:
+        if path.is_dir() == (path.suffix.lower() == ".h5ad"):
+            found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
+            msg = f"{path.name} is a {found}, but {path.suffix.lower()} is the name of a {expected}; pass what c2s, scanpy or anndata wrote"
+            raise ArtefactError(msg)
         return [path]
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else []
     if not files:
@@ -176,7 +180,7 @@ def _open(file: Path, layer: str | None) -> _Part:
             found = f"layers {listed(layers) or 'none'}" + (" and raw" if raw else "")
             msg = f"{file.name} has no {place}; found {found}{hint}"
             raise DataError(msg)
-        names = ad.io.read_elem(store[genes]).index.astype(str).tolist()
+        names = names_of(ad.io.read_elem(store[genes]).index, "genes")
         matrix = store[place]
         kind = matrix.attrs.get("encoding-type", "array")
         if kind == "csc_matrix":
@@ -184,17 +188,20 @@ def _open(file: Path, layer: str | None) -> _Part:
             raise DataError(msg)
         if kind == "csr_matrix":
             n_entries = int(matrix["data"].shape[0])
+            if not whole_index(matrix["indptr"][:], len(obs), n_entries):
+                msg = f"the index of {place} points outside its {n_entries:,} values"
+                raise OSError(msg)
             matrix = ad.io.sparse_dataset(matrix)
         else:
             n_entries = int(np.prod(matrix.shape))
     except DataError:
         raise
     except Exception as error:  # whatever a damaged file makes h5py, zarr and anndata raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        size = f" ({file.stat().st_size:,} bytes)" if file.is_file() else ""
-        msg = f"cannot read {file}{size}: {reason}. It is truncated or not an AnnData file: download or write it again"
-        raise ArtefactError(msg) from error
-    obs.index = obs.index.astype(str)
+        raise unreadable(file, error) from error
+    if tuple(matrix.shape[:2]) != (len(obs), len(names)):
+        msg = f"{file.name}: {place} is {' × '.join(map(str, matrix.shape))}, but there are {len(obs):,} cells and {len(names):,} genes. Write it again"
+        raise ArtefactError(msg)
+    obs.index = pd.Index(names_of(obs.index, "cells"), dtype=object)
     return _Part(matrix, obs, names, n_entries, place, hint)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from c2s.cells.genes import OnCollision, apply_aliases, listed, refuse_duplicates
+from c2s.cells.genes import OnCollision, apply_aliases, listed, names_of, refuse_duplicates
 from c2s.cells.scale import ADDITIVE, NAMES, scale_of
 from c2s.errors import ArtefactError, ConfigError, DataError
 
@@ -26,6 +26,9 @@ def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
         There is no such file, it is another format, or it cannot be read to its end.
     """
     file = Path(path)
+    if file.is_dir():
+        msg = f"{file} is a folder; pass an .h5ad file. c2s encode (encode_file) also reads .zarr stores and folders of files"
+        raise ArtefactError(msg)
     if not file.is_file():
         msg = f"no file {file}; pass the path of an .h5ad file"
         raise ArtefactError(msg)
@@ -35,12 +38,25 @@ def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
     try:
         return ad.read_h5ad(file)
     except Exception as error:  # whatever a damaged file makes h5py and anndata raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        msg = (
-            f"cannot read {file} ({file.stat().st_size:,} bytes): {reason}. "
-            "It is truncated or not an AnnData file: download or write it again"
-        )
-        raise ArtefactError(msg) from error
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: Path, error: Exception) -> ArtefactError:
+    """Return what to raise where reading ``file`` ended in ``error``."""
+    if isinstance(error, PermissionError):
+        return ArtefactError(f"cannot read {file}: no permission; ask its owner, or copy it to where you may read")
+    size = f" ({file.stat().st_size:,} bytes)" if file.is_file() else ""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ArtefactError(
+        f"cannot read {file}{size}: {reason}. It is truncated or not an AnnData file: download or write it again"
+    )
+
+
+def require_cells(adata: Any) -> None:
+    """Raise a DataError where ``adata`` is no AnnData; return None if it is."""
+    if not isinstance(adata, ad.AnnData):
+        msg = f"expected an AnnData, got {type(adata).__name__}; read a file by c2s.read_cells(path), or make one by anndata.AnnData(matrix)"
+        raise DataError(msg)
 
 
 def require_column(obs: pd.DataFrame, column: str, argument: str) -> pd.Series:
@@ -113,6 +129,7 @@ def expression(
     DataError
         No cells or genes, no such layer, NaN or infinite values, negative values, nothing but zeros, duplicated genes.
     """
+    require_cells(adata)
     values, names, label = _choose(adata, layer)
     hint = _alternatives(adata, layer)
     matrix = checked_matrix(values, label=label, hint=hint)
@@ -154,8 +171,8 @@ def _choose(adata: ad.AnnData, layer: str | None) -> tuple[Any, list[str], str]:
         if adata.raw is None:
             msg = f"layer='raw', but adata.raw is None{_alternatives(adata, layer)}"
             raise DataError(msg)
-        return _in_memory(adata.raw.X), list(map(str, adata.raw.var_names)), "adata.raw.X"
-    names = list(map(str, adata.var_names))
+        return _in_memory(adata.raw.X), names_of(adata.raw.var_names, "genes"), "adata.raw.X"
+    names = names_of(adata.var_names, "genes")
     if layer is not None:
         if layer not in adata.layers:
             msg = f"there is no layer {layer!r}; found {listed(adata.layers) or 'none'}{_alternatives(adata, layer)}"
@@ -170,6 +187,13 @@ def _choose(adata: ad.AnnData, layer: str | None) -> tuple[Any, list[str], str]:
 def _in_memory(values: Any) -> Any:
     if hasattr(values, "to_memory"):  # a sparse matrix backed by a file
         return values.to_memory()
+    if hasattr(values, "compute"):  # a dask array
+        values = values.compute()
+    if isinstance(values, np.ma.MaskedArray):
+        if np.ma.is_masked(values):
+            msg = f"the matrix is a masked array with {np.ma.count_masked(values):,} masked values; fill them, e.g. by .filled(0)"
+            raise DataError(msg)
+        return values.data
     return values if sp.issparse(values) else np.asarray(values)
 
 
@@ -202,19 +226,24 @@ def _canonical(values: Any, label: str) -> sp.csr_matrix:
         raise DataError(msg)
     kind = values.dtype.kind
     if kind not in "buif":
-        msg = f"{label} holds {values.dtype} values; expected numbers"
+        msg = f"{label} holds {values.dtype} values; expected numbers. Convert it, e.g. by .astype('float32')"
         raise DataError(msg)
+    if sp.issparse(values) and values.format in ("csr", "csc"):
+        _refuse_damaged(values, label)
     own = not (sp.issparse(values) and values.format == "csr")
     if values.dtype == np.float16:  # scipy has no half precision
         values = values.astype(np.float32)
     matrix = sp.csr_matrix(values)
+    if kind == "u" and matrix.nnz and matrix.data.max() >= 2**63:
+        matrix = matrix.astype(np.float32)
+        kind = "f"
     if not matrix.has_canonical_format:
         wide = np.int64 if kind != "f" else matrix.dtype  # int8 entries may not be added up in eight bits
         matrix = matrix.astype(wide, copy=not own)
         matrix.sum_duplicates()
         own = True
     if kind == "f":
-        matrix = matrix.astype(np.float32, copy=False)
+        matrix = _single(matrix, label)
     else:
         largest = int(matrix.data.max()) if matrix.nnz else 0
         matrix = matrix.astype(np.int32 if largest < 2**31 else np.int64, copy=False)
@@ -222,6 +251,36 @@ def _canonical(values: Any, label: str) -> sp.csr_matrix:
         matrix = matrix if own else matrix.copy()
         matrix.eliminate_zeros()
     return matrix
+
+
+def _single(matrix: sp.csr_matrix, label: str) -> sp.csr_matrix:
+    """Return the matrix as float32."""
+    if matrix.dtype == np.float32:
+        return matrix
+    with np.errstate(over="ignore"):
+        single = matrix.astype(np.float32)
+    if single.nnz and np.isinf(single.data.max()) and np.isfinite(matrix.data.max()):
+        msg = f"{label} holds values up to {matrix.data.max():.4g}, beyond single precision (3.4e38); rescale them"
+        raise DataError(msg)
+    return single
+
+
+def _refuse_damaged(matrix: Any, label: str) -> None:
+    """Refuse compressed rows or columns that point outside their arrays, which would be read without asking."""
+    ends, entries = matrix.indptr, matrix.indices
+    rows, columns = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
+    broken = not whole_index(ends, rows, min(len(entries), len(matrix.data)))
+    if not broken and ends[-1]:
+        used = np.ascontiguousarray(entries[: ends[-1]])
+        broken = int(used.view(f"u{used.itemsize}").max()) >= columns  # a negative index is a huge one without its sign
+    if broken:
+        msg = f"{label} is damaged: its sparse index points outside the matrix of {matrix.shape[0]:,} × {matrix.shape[1]:,}. Write it again"
+        raise DataError(msg)
+
+
+def whole_index(ends: np.ndarray, rows: int, n_entries: int) -> bool:
+    """Return whether the row ends of a compressed matrix start at 0, never fall and stay within its entries."""
+    return len(ends) == rows + 1 and ends[0] == 0 and ends[-1] <= n_entries and not np.any(ends[1:] < ends[:-1])
 
 
 def _refuse_bad_values(matrix: sp.csr_matrix, label: str, hint: str) -> None:

@@ -128,7 +128,7 @@ def _holds_counts(rows: _Rows, fractional: _Rows, scale: Scale) -> bool:
     """
     if scale == "normalised" or fractional.n > 0.95 * rows.n or are_whole(linear_values(fractional.data, scale)):
         return False
-    with np.errstate(over="ignore"):  # counts are no exponents
+    with np.errstate(over="ignore", invalid="ignore"):  # counts are no exponents
         return not has_one_total(np.add.reduceat(linear_values(rows.data, scale), rows.starts))
 
 

@@ -292,7 +292,9 @@ class CellSentences:
                     raise DataError(msg)
         starts = np.cumsum([0, *(len(part.ids) for part in parts)])
         settings = [part.encoding.model_dump() for part in parts]
-        differing = {n: None for n in ("n_genes", "layer", "values", "source_hash") if len({each[n] for each in settings}) > 1}
+        differing = {
+            n: None for n in ("n_genes", "layer", "values", "source_hash") if len({each[n] for each in settings}) > 1
+        }
         return CellSentences(
             ids=np.concatenate([part.ids for part in parts]),
             offsets=np.concatenate([[0], *(part.offsets[1:] + start for part, start in zip(parts, starts[:-1]))]),

@@ -22,7 +22,17 @@ from c2s.errors import ArtefactError, DataError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import Encoding, Ties, corpus_record, refuse_repeated_cells
 from c2s.sentences.decode import DecoderModel, RankDecoder
-from c2s.sentences.encode import BLOCK, check_settings, fingerprint, match_genes, name_scale, rank_matrix, source_hash
+from c2s.sentences.encode import (
+    BLOCK,
+    background_for,
+    check_settings,
+    fingerprint,
+    match_genes,
+    name_scale,
+    own_vocabulary,
+    rank_matrix,
+    source_hash,
+)
 from c2s.sentences.parquet import joined_table, obs_table
 
 logger = logging.getLogger(__name__)
@@ -96,7 +106,7 @@ def encode_file(
     DataError, ConfigError
         As for :func:`c2s.encode`.
     """
-    check_settings(n_genes, ties, background)
+    check_settings(n_genes, ties, background, vocabulary, seed)
     check_folder(out, overwrite=overwrite)
     cells = CellBlocks.open(source, layer=layer, on_collision=on_collision)
     refuse_repeated_cells(cells.obs.index)
@@ -106,10 +116,9 @@ def encode_file(
     obs, renamed = obs_table(cells.obs)
     _require_room(Path(out), cells, n_genes)
     sample = _sample(cells)
-    own = GeneVocabulary.from_symbols(cells.genes)
+    own = own_vocabulary(cells.genes)
     target, id_of_column = (own, None) if vocabulary is None else match_genes(own, vocabulary, sample)
-    if ties == "background" and background is None:
-        background = Background.of_matrix(sample, own)
+    background = background_for(ties, background, target, own, sample)
     values = name_scale(sample)
     encoding = Encoding(
         ties=ties,
