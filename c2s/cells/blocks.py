@@ -16,8 +16,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from c2s.cells.columns import RECORD, Columns, TurnedRows, turn
-from c2s.cells.genes import OnCollision, listed
-from c2s.cells.reading import checked_matrix, merged_genes
+from c2s.cells.genes import OnCollision, listed, names_of
+from c2s.cells.reading import checked_matrix, merged_genes, unreadable
 from c2s.cells.rows import DenseRows, SparseRows
 from c2s.errors import ArtefactError, DataError
 
@@ -139,9 +139,9 @@ class MatrixBlocks:
             if first < last:
                 try:
                     pieces.append(part.read(first, last))
-                except (OSError, ValueError) as error:
-                    if isinstance(error, ArtefactError):
-                        raise
+                except ArtefactError:
+                    raise
+                except Exception as error:  # whatever a damaged file makes h5py, zarr and scipy raise
                     msg = f"cannot read cells {start:,} to {stop:,} of {self.label}: {error}. The file is damaged"
                     raise ArtefactError(msg) from error
             before += part.shape[0]
@@ -180,7 +180,7 @@ def read_metadata(path: str | os.PathLike[str]) -> pd.DataFrame:
             frame = ad.io.read_elem(store["obs"])
             if hasattr(store, "close"):
                 store.close()
-        frames.append(frame.set_axis(frame.index.astype(str)))
+        frames.append(frame.set_axis(pd.Index(names_of(frame.index, "cells"), dtype=object)))
     if len(files) > 1 and pd.Index(np.concatenate([frame.index for frame in frames])).has_duplicates:
         logger.info("files share cell names; each gets the name of its file")
         frames = [frame.set_axis(frame.index + f"-{file.stem}") for file, frame in zip(files, frames, strict=True)]
@@ -228,6 +228,10 @@ def _files(path: Path) -> list[Path]:
         msg = f"no file {path}; pass the path of an .h5ad file, a .zarr store or a folder of them"
         raise ArtefactError(msg)
     if path.suffix.lower() in SUFFIXES:
+        if path.is_dir() == (path.suffix.lower() == ".h5ad"):
+            found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
+            msg = f"{path.name} is a {found}, but {path.suffix.lower()} is the name of a {expected}; pass what c2s, scanpy or anndata wrote"
+            raise ArtefactError(msg)
         return [path]
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else []
     if not files:
@@ -252,8 +256,11 @@ def _open(file: Path, layer: str | None) -> _Opened:
             found = f"layers {listed(layers) or 'none'}" + (" and raw" if raw else "")
             msg = f"{file.name} has no {place}; found {found}{hint}"
             raise DataError(msg)
-        names = ad.io.read_elem(store[genes]).index.astype(str).tolist()
-        return _Opened(store, _part(store[place]), names, place, hint)
+        names, part = names_of(ad.io.read_elem(store[genes]).index, "genes"), _part(store[place])
+    if part.shape[1] != len(names):
+        msg = f"{file.name}: {place} is {part.shape[0]:,} × {part.shape[1]:,}, but there are {len(names):,} genes. Write it again"
+        raise ArtefactError(msg)
+    return _Opened(store, part, names, place, hint)
 
 
 def _part(element: Any) -> Rows | Columns:
@@ -276,10 +283,7 @@ def _readable(file: Path) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        size = f" ({file.stat().st_size:,} bytes)" if file.is_file() else ""
-        msg = f"cannot read {file}{size}: {reason}. It is truncated or not an AnnData file: download or write it again"
-        raise ArtefactError(msg) from error
+        raise unreadable(file, error) from error
 
 
 def _store(file: Path) -> Any:

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
+import pandas as pd
 
 from c2s.artefacts import hash_of
 from c2s.errors import ConfigError, DataError
@@ -56,6 +57,13 @@ class GeneVocabulary:
         if set(map(type, self.symbols)) != {str} or not all(map(str.strip, self.symbols)):
             wrong = [symbol for symbol in self.symbols if not isinstance(symbol, str) or not symbol.strip()]
             msg = f"gene symbols must be words; found {wrong[:5]!r}"
+            raise DataError(msg)
+        hidden = [symbol for symbol in self.symbols if not symbol.isprintable() or symbol != symbol.strip()]
+        if hidden:
+            msg = (
+                f"{len(hidden)} gene symbols have white space around them or hold invisible characters: {hidden[:5]!r}. "
+                r"Clean them, e.g. adata.var_names = adata.var_names.str.strip(' \ufeff\t\n')"
+            )
             raise DataError(msg)
         refuse_duplicates(self.symbols)
 
@@ -125,7 +133,7 @@ class GeneVocabulary:
             Duplicated genes, or genes of two species.
         """
         names = adata.raw.var_names if layer == "raw" and adata.raw is not None else adata.var_names
-        return cls.from_symbols(list(map(str, names)), species=species, on_collision=on_collision, aliases=aliases)
+        return cls.from_symbols(names_of(names, "genes"), species=species, on_collision=on_collision, aliases=aliases)
 
     @classmethod
     def from_symbols(
@@ -157,6 +165,38 @@ class GeneVocabulary:
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
         """Return the vocabulary that :meth:`to_dict` described."""
         return cls(tuple(record["symbols"]), record["species"])
+
+
+def require_vocabulary(vocabulary: Any) -> None:
+    """Raise a ConfigError where ``vocabulary`` is no :class:`GeneVocabulary`; return None if it is."""
+    if not isinstance(vocabulary, GeneVocabulary):
+        msg = f"vocabulary is a {type(vocabulary).__name__}; pass sentences.vocabulary, or GeneVocabulary.from_symbols(genes)"
+        raise ConfigError(msg)
+
+
+def names_of(index: Iterable[Any], what: str) -> list[str]:
+    """Return the names in an index of AnnData as strings.
+
+    Parameters
+    ----------
+    what
+        ``"genes"`` or ``"cells"``, for the message.
+
+    Raises
+    ------
+    DataError
+        A name is missing (None or NaN), which as a string would pass for a name.
+    """
+    if isinstance(index, pd.Index):
+        if index.inferred_type == "string":
+            return cast("list[str]", index.tolist())  # far quicker than going through the index
+        index = index.tolist()
+    names = list(index)
+    missing = [place for place, name in enumerate(names) if name is None or name != name]
+    if missing:
+        msg = f"{len(missing)} {what} have no name (first at position {missing[0]}); name them or leave them out"
+        raise DataError(msg)
+    return list(map(str, names))
 
 
 def apply_aliases(symbols: Sequence[str], aliases: Mapping[str, str] | None) -> list[str]:
@@ -198,6 +238,14 @@ def guess_species(symbols: Sequence[str]) -> str:
     if recognised >= 10 and min(len(human), len(mouse)) > _MIXED_SHARE * recognised:
         _refuse_mixture(human, mouse)
     return "human" if len(human) >= len(mouse) else "mouse"
+
+
+def twins(symbols: Iterable[str]) -> list[str]:
+    """Return the symbols that differ from another one by the case of letters only, in pairs."""
+    by_case: dict[str, list[str]] = {}
+    for symbol in symbols:
+        by_case.setdefault(symbol.upper(), []).append(symbol)
+    return [symbol for group in by_case.values() if len(group) > 1 for symbol in group]
 
 
 def _refuse_mixture(human: Sequence[str], mouse: Sequence[str]) -> None:

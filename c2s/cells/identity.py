@@ -16,7 +16,7 @@ from c2s.cells.gene_report import GeneOutcome, GeneReport
 from c2s.cells.gene_table import GeneTable, unversioned
 from c2s.cells.gene_table import read_gene_table as read_gene_table
 from c2s.cells.genes import OnCollision, guess_species, listed
-from c2s.cells.normalise import scale_of
+from c2s.cells.scale import ADDITIVE, scale_of
 from c2s.errors import ConfigError, DataError
 
 OnAmbiguous = Literal["drop", "keep", "error"]
@@ -250,7 +250,7 @@ def _add_up(cells: ad.AnnData, adata: ad.AnnData, columns: dict[str, list[int]],
 def _summed(values: Any, sums: sp.csr_matrix, label: str) -> Any:
     """Return ``values @ sums``: dense or sparse as before, floats as before, whole numbers as int64."""
     data = values.data if sp.issparse(values) else np.asarray(values)
-    if data.size and (float(data.min()) < 0 or scale_of(sp.csr_matrix(values)) == "log1p"):
+    if data.size and (float(data.min()) < 0 or scale_of(sp.csr_matrix(values)) not in ADDITIVE):
         msg = (
             f"{label} holds logarithms or negative values, which cannot be added up where genes merge; "
             "remove it, or map the genes of counts and normalise after that"

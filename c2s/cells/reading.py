@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from c2s.cells.genes import OnCollision, apply_aliases, listed, refuse_duplicates
-from c2s.cells.normalise import scale_of
+from c2s.cells.genes import OnCollision, apply_aliases, listed, names_of, refuse_duplicates
+from c2s.cells.scale import ADDITIVE, NAMES, scale_of
 from c2s.errors import ArtefactError, ConfigError, DataError
 
 _INFINITE = 0x7F800000  # the bits of a float32 infinity
@@ -28,6 +28,9 @@ def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
         There is no such file, it is another format, or it cannot be read to its end.
     """
     file = Path(path)
+    if file.is_dir():
+        msg = f"{file} is a folder; pass an .h5ad file. c2s encode (encode_file) also reads .zarr stores and folders of files"
+        raise ArtefactError(msg)
     if not file.is_file():
         msg = f"no file {file}; pass the path of an .h5ad file"
         raise ArtefactError(msg)
@@ -37,18 +40,25 @@ def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
     try:
         return ad.read_h5ad(file)
     except Exception as error:  # whatever a damaged file makes h5py and anndata raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        msg = (
-            f"cannot read {file} ({file.stat().st_size:,} bytes): {reason}. "
-            "It is truncated or not an AnnData file: download or write it again"
-        )
-        raise ArtefactError(msg) from error
+        raise unreadable(file, error) from error
 
 
-def names_of(index: pd.Index) -> list[str]:
-    """Return the names in an index as strings."""
-    names: list[str] = index.tolist()  # far quicker than going through the index
-    return names if index.inferred_type == "string" else list(map(str, names))
+def unreadable(file: Path, error: Exception) -> ArtefactError:
+    """Return what to raise where reading ``file`` ended in ``error``."""
+    if isinstance(error, PermissionError):
+        return ArtefactError(f"cannot read {file}: no permission; ask its owner, or copy it to where you may read")
+    size = f" ({file.stat().st_size:,} bytes)" if file.is_file() else ""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ArtefactError(
+        f"cannot read {file}{size}: {reason}. It is truncated or not an AnnData file: download or write it again"
+    )
+
+
+def require_cells(adata: Any) -> None:
+    """Raise a DataError where ``adata`` is no AnnData; return None if it is."""
+    if not isinstance(adata, ad.AnnData):
+        msg = f"expected an AnnData, got {type(adata).__name__}; read a file by c2s.read_cells(path), or make one by anndata.AnnData(matrix)"
+        raise DataError(msg)
 
 
 def require_column(obs: pd.DataFrame, column: str, argument: str) -> pd.Series:
@@ -154,13 +164,14 @@ def expression(
     DataError
         No cells or genes, no such layer, NaN or infinite values, negative values, nothing but zeros, duplicated genes.
     """
+    require_cells(adata)
     values, index, label = _choose(adata, layer)
     hint = _alternatives(adata, layer)
     matrix = checked_matrix(values, label=label, hint=hint)
     if matrix.nnz == 0:
         msg = f"{label} holds nothing but zeros{hint}"
         raise DataError(msg)
-    names = names_of(index)
+    names = names_of(index, "genes")
     if index.is_unique and not aliases and on_collision == "error":  # pandas remembers the first of these
         return matrix, names
     return merged_genes(matrix, names, label=label, on_collision=on_collision, aliases=aliases)
@@ -213,6 +224,13 @@ def _choose(adata: ad.AnnData, layer: str | None) -> tuple[Any, pd.Index, str]:
 def _in_memory(values: Any) -> Any:
     if hasattr(values, "to_memory"):  # a sparse matrix backed by a file
         return values.to_memory()
+    if hasattr(values, "compute"):  # a dask array
+        values = values.compute()
+    if isinstance(values, np.ma.MaskedArray):
+        if np.ma.is_masked(values):
+            msg = f"the matrix is a masked array with {np.ma.count_masked(values):,} masked values; fill them, e.g. by .filled(0)"
+            raise DataError(msg)
+        return values.data
     return values if sp.issparse(values) else np.asarray(values)
 
 
@@ -250,20 +268,28 @@ def _canonical(values: Any, label: str) -> tuple[sp.csr_matrix, bool]:
         raise DataError(msg)
     kind = values.dtype.kind
     if kind not in "buif":
-        msg = f"{label} holds {values.dtype} values; expected numbers"
+        msg = f"{label} holds {values.dtype} values; expected numbers. Convert it, e.g. by .astype('float32')"
         raise DataError(msg)
     if values.dtype == np.float16:  # scipy has no half precision
         values = values.astype(np.float32)
+    if sp.issparse(values) and values.format in ("csr", "csc"):
+        _refuse_damaged_ends(values, label)
     own = not (sp.issparse(values) and values.format == "csr")
     matrix = sp.csr_matrix(values) if own or not isinstance(values, sp.csr_matrix) else values
+    if kind == "u" and matrix.data.max(initial=0) >= 2**63:
+        matrix, own, kind = matrix.astype(np.float32), True, "f"
     if not matrix.has_canonical_format:
         wide = np.int64 if kind != "f" else matrix.dtype  # int8 entries may not be added up in eight bits
         matrix = matrix.astype(wide, copy=not own)
         matrix.sum_duplicates()
         own = True
-    target: np.dtype[Any] = np.dtype(np.float32 if kind == "f" else np.int32)
+    _refuse_damaged_columns(matrix, label)
+    if kind == "f":
+        own = own or matrix.dtype != np.float32
+        return _single(matrix, label), own
+    target: np.dtype[Any] = np.dtype(np.int32)
     if matrix.dtype != target:
-        if kind != "f" and matrix.data.max(initial=0) >= 2**31:
+        if matrix.data.max(initial=0) >= 2**31:
             target = np.dtype(np.int64)
         own = own or matrix.dtype != target
         matrix = matrix.astype(target, copy=False)
@@ -276,6 +302,50 @@ def _all_above_zero(data: np.ndarray) -> bool:
         return bool(data.min(initial=1) > 0)
     bits = data.view(np.int32)
     return bool(bits.min(initial=1) > 0 and bits.max(initial=1) < _INFINITE)
+
+
+def _single(matrix: sp.csr_matrix, label: str) -> sp.csr_matrix:
+    """Return the matrix as float32."""
+    if matrix.dtype == np.float32:
+        return matrix
+    with np.errstate(over="ignore"):
+        single = matrix.astype(np.float32)
+    if single.nnz and np.isinf(single.data.max()) and np.isfinite(matrix.data.max()):
+        msg = f"{label} holds values up to {matrix.data.max():.4g}, beyond single precision (3.4e38); rescale them"
+        raise DataError(msg)
+    return single
+
+
+def _refuse_damaged_ends(matrix: Any, label: str) -> None:
+    """Refuse compressed rows or columns that lie outside their arrays, which would be read without asking."""
+    lines = matrix.shape[0] if matrix.format == "csr" else matrix.shape[1]
+    if not whole_index(matrix.indptr, lines, min(len(matrix.indices), len(matrix.data))):
+        _refuse_damaged(matrix, label)
+    if (
+        matrix.format == "csc"
+        and matrix.nnz
+        and not 0 <= matrix.indices.min() <= matrix.indices.max() < matrix.shape[0]
+    ):
+        _refuse_damaged(matrix, label)
+
+
+def _refuse_damaged_columns(matrix: sp.csr_matrix, label: str) -> None:
+    """Refuse columns outside a matrix in canonical form: only the first and last of each row need to be looked at."""
+    filled = matrix.indptr[:-1] < matrix.indptr[1:]
+    first, last = matrix.indices[matrix.indptr[:-1][filled]], matrix.indices[matrix.indptr[1:][filled] - 1]
+    if first.min(initial=0) < 0 or last.max(initial=0) >= matrix.shape[1]:
+        _refuse_damaged(matrix, label)
+
+
+def _refuse_damaged(matrix: Any, label: str) -> None:
+    rows, columns = matrix.shape
+    msg = f"{label} is damaged: its sparse index points outside the matrix of {rows:,} × {columns:,}. Write it again"
+    raise DataError(msg)
+
+
+def whole_index(ends: np.ndarray, rows: int, n_entries: int) -> bool:
+    """Return whether the row ends of a compressed matrix start at 0, never fall and stay within its entries."""
+    return len(ends) == rows + 1 and ends[0] == 0 and ends[-1] <= n_entries and not np.any(ends[1:] < ends[:-1])
 
 
 def _refuse_bad_values(matrix: sp.csr_matrix, label: str, hint: str) -> None:
@@ -306,8 +376,9 @@ def _summed(matrix: sp.csr_matrix, genes: list[str], label: str) -> tuple[sp.csr
     unique = {gene: position for position, gene in enumerate(dict.fromkeys(genes))}
     if len(unique) == len(genes):
         return matrix, genes
-    if scale_of(matrix) == "log1p":
-        msg = f"{label} holds logarithms, which cannot be added up; pass a layer of counts with on_collision='sum'"
+    scale = scale_of(matrix)
+    if scale not in ADDITIVE:
+        msg = f"{label} holds {NAMES[scale]}, which cannot be added up; pass a layer of counts with on_collision='sum'"
         raise DataError(msg)
     target = np.array([unique[gene] for gene in genes], dtype=matrix.indices.dtype)
     merged = sp.csr_matrix(

@@ -89,6 +89,7 @@ def encode(
         typer.echo(json.dumps(settings, indent=2, default=str))
         return
     from c2s.artefacts import check_folder, spare_inputs
+    from c2s.cells.scale import NAMES
     from c2s.sentences.background import Background
     from c2s.sentences.corpus import read_vocabulary
     from c2s.sentences.stream import encode_file
@@ -113,8 +114,9 @@ def encode(
         f"{written.n_cells:,} sentences of {written.n_ids / written.n_cells:,.0f} genes on average over a vocabulary of "
         f"{len(written.vocabulary):,} {written.vocabulary.species} genes → {out}"
     )
+    typer.echo(f"found {NAMES[written.values]}")
     decoder = written.decoder
     if decoder is not None:
         typer.echo(
-            f"decoder ({decoder.model}, fitted to {decoder.n_cells:,} cells of {decoder.normalised_from}) → {out / 'decoder'}"
+            f"decoder ({decoder.model}, fitted to {decoder.n_cells:,} cells of {NAMES[decoder.normalised_from]}) → {out / 'decoder'}"
         )

@@ -17,6 +17,7 @@ import pandas as pd
 from c2s.artefacts import read_json, whole_folder, write_json
 from c2s.cells.genes import GeneVocabulary, listed
 from c2s.cells.reading import refuse_repeated_cells
+from c2s.cells.scale import Scale
 from c2s.config import Config
 from c2s.errors import ArtefactError, ConfigError, DataError, MissingDependencyError
 from c2s.sentences.background import Background
@@ -41,6 +42,7 @@ class Encoding(Config):
     ties: Ties = "background"
     n_genes: int | None = None  # longest sentence kept; None keeps every expressed gene
     layer: str | None = None  # None is adata.X
+    values: Scale | None = None  # what the matrix held; None where sentences were not made from cells
     seed: int = 0  # read by ties="hash" only
     background_hash: str | None = None
     source_hash: str | None = None  # fingerprint of the matrix encoded
@@ -327,7 +329,9 @@ class CellSentences:
                     raise DataError(msg)
         starts = np.cumsum([0, *(len(part.ids) for part in parts)])
         settings = [part.encoding.model_dump() for part in parts]
-        differing = {n: None for n in ("n_genes", "layer", "source_hash") if len({each[n] for each in settings}) > 1}
+        differing = {
+            n: None for n in ("n_genes", "layer", "values", "source_hash") if len({each[n] for each in settings}) > 1
+        }
         return CellSentences(
             ids=np.concatenate([part.ids for part in parts]),
             offsets=np.concatenate([[0], *(part.offsets[1:] + start for part, start in zip(parts, starts[:-1]))]),

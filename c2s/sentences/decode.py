@@ -17,8 +17,9 @@ import scipy.sparse as sp
 
 from c2s.artefacts import read_json, whole_folder, write_json
 from c2s.cells.genes import GeneVocabulary, OnCollision
-from c2s.cells.normalise import Scale, to_log1p_cp10k
+from c2s.cells.normalise import to_log1p_cp10k
 from c2s.cells.reading import expression
+from c2s.cells.scale import Scale
 from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import CellSentences, Encoding, Ties
@@ -50,7 +51,7 @@ class RankDecoder:
     vocabulary, encoding, background
         Of the training sentences.
     normalised_from
-        What the training matrix held: ``"counts"``, ``"linear"`` values, or ``"log1p"`` values taken as they were.
+        What the training matrix held (:func:`c2s.cells.scale.scale_of`), before it was brought to log1p CP10k.
     median_n_expressed
         Stands in for a sentence whose number of expressed genes is unknown (-1).
     n_cells
@@ -103,7 +104,7 @@ class RankDecoder:
         Raises
         ------
         DataError
-            The matrix cannot be ranked, or expresses a single gene a cell.
+            The matrix cannot be ranked, expresses a single gene a cell, or cannot be brought to log1p CP10k.
         ConfigError
             There is no such model.
         """

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
+import pandas as pd
 
 from c2s.artefacts import hash_of
-from c2s.cells.genes import GeneVocabulary, OnCollision, guess_species, listed
+from c2s.cells.gene_table import unversioned
+from c2s.cells.genes import GeneVocabulary, OnCollision, guess_species, listed, names_of, require_vocabulary, twins
 from c2s.cells.normalise import looks_like_counts
-from c2s.cells.reading import expression, refuse_repeated_cells
+from c2s.cells.reading import expression, refuse_repeated_cells, require_cells
+from c2s.cells.scale import NAMES, Scale, scale_of
 from c2s.errors import ConfigError, DataError
 from c2s.sentences.background import Background, hash_of_names
 from c2s.sentences.corpus import CellSentences, Encoding, Ties
@@ -79,20 +82,20 @@ def encode(
     ConfigError
         Settings that do not exist or contradict each other.
     """
-    check_settings(n_genes, ties, background)
-    refuse_repeated_cells(adata.obs_names)
+    check_settings(n_genes, ties, background, vocabulary, seed)
+    require_cells(adata)
+    obs = adata.obs.copy()
+    if obs.index.inferred_type != "string":
+        obs.index = pd.Index(names_of(obs.index, "cells"), dtype=object)
+    barcodes = obs.index.to_numpy(dtype=object)
+    refuse_repeated_cells(obs.index)
     matrix, genes = expression(adata, layer=layer, on_collision=on_collision, aliases=aliases)
     if background is not None and species is None and background.vocabulary.symbols == tuple(genes):
         own = background.vocabulary
     else:
-        own = GeneVocabulary.from_symbols(genes, species=species)
+        own = own_vocabulary(genes, species=species)
     target, id_of_column = (own, None) if vocabulary is None else match_genes(own, vocabulary, matrix)
-    if ties == "background" and background is None:
-        background = Background.of_matrix(matrix, own)
-    obs = adata.obs.copy()
-    if obs.index.inferred_type != "string":
-        obs.index = obs.index.astype(str)
-    barcodes = obs.index.to_numpy(dtype=object)
+    background = background_for(ties, background, target, own, matrix)
     ids, offsets, n_expressed = rank_matrix(
         matrix,
         target,
@@ -107,6 +110,7 @@ def encode(
         ties=ties,
         n_genes=n_genes,
         layer=layer,
+        values=name_scale(matrix),
         seed=seed,
         background_hash=None if background is None else background.hash,
         source_hash=source_hash(
@@ -116,8 +120,23 @@ def encode(
     return CellSentences(ids, offsets, n_expressed, target, obs, encoding, background)
 
 
-def check_settings(n_genes: int | None, ties: Ties, background: Background | None) -> None:
-    """Raise a ConfigError where settings of an encoding do not exist or contradict each other."""
+def check_settings(
+    n_genes: int | None,
+    ties: Ties,
+    background: Background | None,
+    vocabulary: GeneVocabulary | None,
+    seed: int,
+) -> None:
+    """Raise a ConfigError where settings of an encoding do not exist, are of another type or contradict each other."""
+    for name, value in (("n_genes", n_genes), ("seed", seed)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+            msg = f"{name}={value!r} is a {type(value).__name__}; pass a whole number"
+            raise ConfigError(msg)
+    if background is not None and not isinstance(background, Background):
+        msg = f"background is a {type(background).__name__}; pass c2s.Background.read(path), or Background.fit(training_cells)"
+        raise ConfigError(msg)
+    if vocabulary is not None:
+        require_vocabulary(vocabulary)
     if n_genes is not None and n_genes < 1:
         msg = f"n_genes={n_genes}; pass at least 1, or None to keep every expressed gene"
         raise ConfigError(msg)
@@ -127,6 +146,49 @@ def check_settings(n_genes: int | None, ties: Ties, background: Background | Non
     if background is not None and ties != "background":
         msg = f"a background was passed, but ties={ties!r} does not read it; pass ties='background' or no background"
         raise ConfigError(msg)
+
+
+def own_vocabulary(genes: list[str], *, species: str | None = None) -> GeneVocabulary:
+    """Return the vocabulary of the cells' own genes, and warn of names that differ by the case of letters only."""
+    pairs = twins(genes)
+    if pairs:
+        logger.warning("%d gene names differ by case only and stay different genes: %s", len(pairs), listed(pairs, 6))
+    return GeneVocabulary.from_symbols(genes, species=species)
+
+
+def background_for(
+    ties: Ties, background: Background | None, target: GeneVocabulary, own: GeneVocabulary, matrix: sp.csr_matrix
+) -> Background | None:
+    """Return the background given, or the one of these cells where the ties need one.
+
+    Raises
+    ------
+    DataError
+        The background given knows under half of the genes of the sentences.
+    """
+    if background is None:
+        return Background.of_matrix(matrix, own) if ties == "background" else None
+    if background.vocabulary.symbols != target.symbols:
+        known = sum(symbol in background.vocabulary for symbol in target.symbols)
+        if known < MIN_SHARED * len(target):
+            msg = (
+                f"the background knows {known:,} of the {len(target):,} genes (at least half are needed); pass the one of "
+                "cells with the same kind of gene names, and with it their vocabulary"
+            )
+            raise DataError(msg)
+    return background
+
+
+def name_scale(matrix: sp.csr_matrix) -> Scale:
+    """Return what the values are, and warn where their order within a cell is not that of expression."""
+    scale = scale_of(matrix)
+    if scale in ("scaled", "mixed"):
+        reason = {
+            "scaled": "the order within a cell then tells genes that are high for themselves; pass counts or logarithms",
+            "mixed": "bring all cells to one scale before anything is fitted to them",
+        }[scale]
+        logger.warning("the matrix holds %s: %s", NAMES[scale], reason)
+    return scale
 
 
 def rank_matrix(
@@ -189,12 +251,22 @@ def match_genes(
     if kept < MIN_SHARED * int(expressed.sum()):
         msg = (
             f"the vocabulary holds {kept:,} of the {int(expressed.sum()):,} genes these cells express (at least half are "
-            f"needed); it lacks {listed(absent, 5)}. Pass cells with the same kind of gene names, or another vocabulary"
+            f"needed); it lacks {listed(absent, 5)}. {_advice(absent, vocabulary)}"
         )
         raise DataError(msg)
     if absent:
         logger.info("%d expressed genes are not in the vocabulary and are dropped: %s", len(absent), listed(absent, 5))
     return vocabulary, columns
+
+
+def _advice(absent: list[str], vocabulary: GeneVocabulary) -> str:
+    """Return what would bring the names ``absent`` from a vocabulary into it."""
+    bare = {unversioned(symbol) for symbol in vocabulary.symbols}
+    if sum(unversioned(gene) in bare for gene in absent) > MIN_SHARED * len(absent):
+        return "They meet without the versions of the Ensembl ids: take those off both"
+    if absent[0].startswith("ENS") != vocabulary.symbols[0].startswith("ENS"):
+        return "One side has Ensembl ids, the other symbols: map them by c2s genes map"
+    return "Pass cells with the same kind of gene names, or another vocabulary"
 
 
 def fingerprint(matrix: sp.csr_matrix, start: int, stop: int) -> str:

@@ -18,13 +18,22 @@ from c2s.artefacts import check_folder, hash_of, whole_folder, write_json
 from c2s.cells.blocks import MatrixBlocks, read_metadata, stamps
 from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.cells.reading import refuse_repeated_cells
+from c2s.cells.scale import Scale
 from c2s.errors import ArtefactError, DataError
 from c2s.locks import locked
 from c2s.sentences import cluster
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import Encoding, Ties, corpus_record
 from c2s.sentences.decode import DecoderModel, RankDecoder
-from c2s.sentences.encode import BLOCK, check_settings, match_genes, source_hash
+from c2s.sentences.encode import (
+    BLOCK,
+    background_for,
+    check_settings,
+    match_genes,
+    name_scale,
+    own_vocabulary,
+    source_hash,
+)
 from c2s.sentences.parquet import obs_table
 from c2s.sentences.progress import progress_bar
 from c2s.sentences.shards import (
@@ -58,6 +67,8 @@ class Written:
     n_cells, n_ids : int
     vocabulary : GeneVocabulary
     decoder : RankDecoder or None
+    values : str
+        What the matrix held (:func:`c2s.cells.scale.scale_of`).
     resumed : int
         Cells found done from an earlier run.
     """
@@ -66,6 +77,7 @@ class Written:
     n_ids: int
     vocabulary: GeneVocabulary
     decoder: RankDecoder | None
+    values: Scale
     resumed: int
 
 
@@ -116,13 +128,13 @@ def encode_file(
     MissingDependencyError
         A scheduler is given and ``distributed`` is not installed.
     """
-    check_settings(n_genes, ties, background)
+    check_settings(n_genes, ties, background, vocabulary, seed)
     target = check_folder(out, overwrite=overwrite)
     with ExitStack() as held:
         client = None if scheduler is None else held.enter_context(cluster.connected(scheduler))
         matrix = held.enter_context(MatrixBlocks.open(source, layer=layer, on_collision=on_collision))
         names, obs, renamed = _metadata(source, matrix)
-        own = GeneVocabulary.from_symbols(matrix.genes)
+        own = own_vocabulary(matrix.genes)
         encoding = Encoding(ties=ties, n_genes=n_genes, layer=layer, seed=seed)
         given = [None if each is None else each.hash for each in (background, vocabulary)]
         seen = stamps(source)
@@ -137,9 +149,9 @@ def encode_file(
         sample = _sample(matrix)
         _require_room(target, folder, BYTES_PER_ID * _most_ids(matrix, sample, n_genes) + 2 * obs.nbytes)
         chosen, id_of_column = (own, None) if vocabulary is None else match_genes(own, vocabulary, sample)
-        if ties == "background" and background is None:
-            background = Background.of_matrix(sample, own)
-        encoding = encoding.with_(background_hash=None if background is None else background.hash)
+        background = background_for(ties, background, chosen, own, sample)
+        values = name_scale(sample)
+        encoding = encoding.with_(values=values, background_hash=None if background is None else background.hash)
         plan = Plan(
             source=str(Path(source).absolute()),
             layer=layer,
@@ -167,7 +179,7 @@ def encode_file(
         n_ids = sum(shard.n_ids for shard in shards)
         require_whole(shards, folder)
         write_json(folder / "corpus.json", corpus_record(len(matrix), n_ids, renamed, chosen, encoding, background))
-    return Written(len(names), n_ids, chosen, fitted, resumed)
+    return Written(len(names), n_ids, chosen, fitted, values, resumed)
 
 
 def _metadata(source: str | os.PathLike[str], matrix: MatrixBlocks) -> tuple[pd.Index, pa.Table, dict[str, str]]:

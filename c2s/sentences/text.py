@@ -17,7 +17,7 @@ import numba
 import numpy as np
 import pandas as pd
 
-from c2s.cells.genes import GeneVocabulary, listed
+from c2s.cells.genes import GeneVocabulary, listed, require_vocabulary
 from c2s.errors import ConfigError, DataError
 from c2s.sentences.corpus import UNKNOWN, CellSentences, Encoding
 from c2s.sentences.ranking import over_rows
@@ -86,7 +86,7 @@ def read_texts(
     Raises
     ------
     DataError
-        A text is missing, or ``obs`` has another number of rows.
+        A text is missing or no string, or ``obs`` has another number of rows.
     ConfigError
         There is no such repair.
     """
@@ -95,9 +95,17 @@ def read_texts(
     if repair not in get_args(Repair):
         msg = f"repair={repair!r}; choose {', '.join(map(repr, get_args(Repair)))}"
         raise ConfigError(msg)
+    require_vocabulary(vocabulary)
+    if isinstance(texts, str | bytes):
+        msg = f"texts is one {type(texts).__name__}; pass a list of texts, one a cell"
+        raise DataError(msg)
     column = pa.chunked_array([texts]) if isinstance(texts, pa.Array) else texts
     if not isinstance(column, pa.ChunkedArray):
-        column = pa.chunked_array([pa.array(list(texts), type=pa.large_string())])
+        try:
+            column = pa.chunked_array([pa.array(list(texts), type=pa.large_string(), from_pandas=True)])
+        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            msg = f"texts hold something else than strings: {error}. Pass one string a cell"
+            raise DataError(msg) from error
     if column.null_count:
         msg = (
             f"{column.null_count} of {len(column)} texts are missing; pass an empty string for a sentence without genes"

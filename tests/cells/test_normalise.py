@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from c2s.cells.normalise import counts_to_log1p_cp10k, looks_like_counts, scale_of, to_log1p_cp10k
+from c2s.cells.normalise import counts_to_log1p_cp10k, looks_like_counts, to_log1p_cp10k
 from c2s.errors import DataError
 
 counts = hnp.arrays(np.int32, st.tuples(st.integers(1, 6), st.integers(1, 8)), elements=st.integers(0, 50))
@@ -48,7 +48,7 @@ def test_the_input_is_left_alone():
     np.testing.assert_array_equal(matrix.data, before)
 
 
-def test_scales_are_told_apart():
+def test_counts_are_whole_and_not_negative():
     whole = sp.csr_matrix(np.array([[1.0, 40.0]]))
     assert looks_like_counts(whole)
     assert looks_like_counts(sp.csr_matrix((2, 2)))
@@ -56,20 +56,18 @@ def test_scales_are_told_apart():
     assert not looks_like_counts(sp.csr_matrix(np.array([[-1.0, 2.0]])))
     assert not looks_like_counts(sp.csr_matrix(np.array([[-1, 2]])))
     assert not looks_like_counts(sp.csr_matrix(np.array([[np.nan, 2.0]])))
-    assert scale_of(whole) == "counts"
-    assert scale_of(sp.csr_matrix(np.array([[0.5, 8.0]]))) == "log1p"
-    assert scale_of(sp.csr_matrix(np.array([[0.5, 800.0]]))) == "linear"
 
 
-def test_logarithms_are_kept_and_refused_as_counts():
+def test_logarithms_are_kept_and_refused_as_counts(caplog):
     logs = sp.csr_matrix(np.array([[0.5, 8.25]]))
     kept, scale = to_log1p_cp10k(logs)
-    assert scale == "log1p"
+    assert scale == "log"
+    assert "no known base, or other small fractions; they are taken for natural log1p CP10k" in caplog.text
     np.testing.assert_array_equal(kept.toarray(), logs.toarray())
-    with pytest.raises(DataError, match=r"largest of 8.25: already log1p; pass counts"):
+    with pytest.raises(DataError, match=r"cannot normalise logarithms .*largest value 8.25\); pass counts"):
         counts_to_log1p_cp10k(logs)
     with pytest.raises(DataError, match=r"negative values \(smallest -2"):
         counts_to_log1p_cp10k(sp.csr_matrix(np.array([[-2.0, 8.25]])))
-    linear, scale = to_log1p_cp10k(sp.csr_matrix(np.array([[0.5, 99.5]])))
+    linear, scale = to_log1p_cp10k(sp.csr_matrix(np.array([[0.5, 99.5], [0.1, 19.9]])))
     assert scale == "linear"
-    np.testing.assert_allclose(np.expm1(linear.toarray()), [[50, 9950]], rtol=1e-5)
+    np.testing.assert_allclose(np.expm1(linear.toarray()), [[50, 9950]] * 2, rtol=1e-5)
