@@ -41,7 +41,7 @@ class Encoding(Config):
     layer: str | None = None  # None is adata.X
     seed: int = 0  # read by ties="hash" only
     background_hash: str | None = None
-    source_hash: str | None = None  # fingerprint of the matrix encoded
+    source_hash: str | None = None  # fingerprint of the matrix encoded; None where the sentences were not read from one
     version: int = FORMAT_VERSION
 
 

@@ -19,7 +19,8 @@ from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.errors import ArtefactError, DataError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import Encoding, Ties, corpus_record, refuse_repeated_cells
-from c2s.sentences.decode import DecoderModel, RankDecoder
+from c2s.sentences.curves import DecoderModel
+from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import BLOCK, check_settings, fingerprint, match_genes, rank_matrix, source_hash
 from c2s.sentences.parquet import joined_table, obs_table, part_writer
 
@@ -78,7 +79,7 @@ def encode_file(
     source : path
     out : path
         Folder of the corpus.
-    decoder : {"gene", "log_rank"}, optional
+    decoder : {"gene_aware", "depth_aware", "log_rank"}, optional
         Also fit ``out/decoder``.
     n_genes, layer, ties, background, vocabulary, seed, on_collision
         As for :func:`c2s.encode`.
