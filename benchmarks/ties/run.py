@@ -51,7 +51,7 @@ def main() -> None:
             results.setdefault(name, []).append(value)
     figures = [summary(name, values) for name, values in results.items()]
     figures += [paired(results, f"accuracy, top {k}", rule) for k in TOP for rule in RULES[1:]]
-    figures += [paired(results, "R2 of gene decoding", rule) for rule in RULES[1:]]
+    figures += [paired(results, "R2 of gene_aware decoding", rule) for rule in RULES[1:]]
     figures.append(decoder_gain(results))
     data = {"name": "pbmc3k, labelled cells", "cells": adata.n_obs, "genes": adata.n_vars, "test_share": TEST_SHARE}
     notes = [
@@ -84,7 +84,7 @@ def one_split(train: ad.AnnData, test: ad.AnnData, seed: int) -> dict[str, float
             accuracy, balanced = annotate(x_train, y_train, x_test, y_test)
             found[f"accuracy, top {k}, {rule}"] = accuracy
             found[f"balanced accuracy, top {k}, {rule}"] = balanced
-        for model in ("gene", "log_rank"):
+        for model in ("gene_aware", "log_rank"):
             decoder = RankDecoder.fit(train, model=model, **options)
             r2, rmse = error(decoder, sentences["test"], truth)
             found[f"R2 of {model} decoding, {rule}"] = r2
@@ -95,7 +95,7 @@ def one_split(train: ad.AnnData, test: ad.AnnData, seed: int) -> dict[str, float
             found["share of genes below 0 before clipping, log_rank, background"] = float(below.mean())
             for k in (100,):
                 cut = sentences["test"].truncate(k)
-                for model in ("gene", "log_rank"):
+                for model in ("gene_aware", "log_rank"):
                     decoder = RankDecoder.fit(train, model=model, **options)
                     found[f"R2 of {model} decoding, top {k} genes only, background"] = error(decoder, cut, truth)[0]
     dummy = DummyClassifier().fit(np.zeros((len(y_train), 1)), y_train)
@@ -145,11 +145,11 @@ def paired(results: dict[str, list[float]], name: str, rule: str) -> Figure:
 
 def decoder_gain(results: dict[str, list[float]]) -> Figure:
     """Return R2 of the gene-aware decoder minus the line's, which must be above 0 in every split."""
-    one, other = results["R2 of gene decoding, background"], results["R2 of log_rank decoding, background"]
+    one, other = results["R2 of gene_aware decoding, background"], results["R2 of log_rank decoding, background"]
     gains = [a - b for a, b in zip(one, other, strict=True)]
     met = min(gains) > 0
     return Figure(
-        "R2 of gene decoding minus log_rank, held-out cells", statistics.median(gains), min(gains), max(gains),
+        "R2 of gene_aware decoding minus log_rank, held-out cells", statistics.median(gains), min(gains), max(gains),
         n=len(gains), seeds=list(SEEDS), bar="> 0 in every split", met=met, reason=None if met else "see the splits",
     )  # fmt: skip
 

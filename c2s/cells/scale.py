@@ -52,7 +52,8 @@ def scale_of(matrix: sp.csr_matrix) -> Scale:
         * ``"sqrt"``: square roots of these.
         * ``"log"``: fractions below 30 of which none of the above can be shown, such as corrected logarithms.
         * ``"linear"``: other fractions, such as corrected counts.
-        * ``"scaled"``: some are negative, none is above 1, many are cut off at one value, or each gene has unit variance.
+        * ``"scaled"``: some are negative, none is above 1, or many are cut off at one value. Genes divided by their deviation
+          and not cut off cannot be told from logarithms.
         * ``"mixed"``: counts in some cells, logarithms or square roots in others.
     """
     rows = _sample(matrix)
@@ -177,20 +178,12 @@ def spread_of_totals(totals: np.ndarray) -> float:
 
 
 def _looks_scaled(rows: _Rows) -> bool:
-    """Return whether values lie in 0 to 1, are cut off at one value in several genes, or have unit variance in each gene."""
+    """Return whether values lie in 0 to 1, or are cut off at one value in several genes and cells."""
     top = float(rows.data.max())
     if top <= 1:
         return True
     at_top = rows.data == top
-    if at_top.sum() > max(3, 1e-3 * rows.size) and len(np.unique(rows.genes[at_top])) > 2:
-        cells = np.repeat(np.arange(rows.n), rows.lengths)
-        if len(np.unique(cells[at_top])) > 2:
-            return True
-    _, gene, counts = np.unique(rows.genes, return_inverse=True, return_counts=True)
-    often = counts >= max(10, rows.n // 4)
-    if often.sum() < 5:
+    if at_top.sum() <= max(3, 1e-3 * rows.size) or len(np.unique(rows.genes[at_top])) <= 2:
         return False
-    means = np.bincount(gene, rows.data) / rows.n
-    squares = np.bincount(gene, rows.data**2) / rows.n
-    deviations = np.sqrt(np.maximum(squares - means**2, 0))[often]
-    return bool(0.8 < np.median(deviations) < 1.25 and deviations.std() < 0.25)
+    cells = np.repeat(np.arange(rows.n), rows.lengths)
+    return len(np.unique(cells[at_top])) > 2

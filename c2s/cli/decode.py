@@ -21,6 +21,9 @@ def decode(
         help="A fitted decoder, or a corpus with one. [default: the decoder of CORPUS_FOLDER]",
         show_default=False,
     ),
+    uncertainty: bool = typer.Option(
+        False, "--uncertainty", help="Add the layer sd: standard deviation of each value's error, log1p CP10k."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace OUT.h5ad."),
     config: Path | None = config_option(),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the settings as JSON and stop."),
@@ -31,7 +34,7 @@ def decode(
 
     `c2s encode pbmc.h5ad corpus --fit-decoder`
 
-    `c2s decode corpus decoded.h5ad`
+    `c2s decode corpus decoded.h5ad --uncertainty`
 
     `c2s decode generated decoded.h5ad --decoder corpus/decoder`
     """
@@ -59,7 +62,7 @@ def decode(
         fitted = RankDecoder.read(corpus if decoder is None else decoder)
         sentences = read_sentences(corpus)
         progress.update(step, description=f"decoding {len(sentences):,} sentences")
-        cells = fitted.decode(sentences)
+        cells = fitted.decode(sentences, uncertainty=uncertainty)
         progress.update(step, description=f"writing {out}")
         with atomic_path(out) as temporary:
             cells.write_h5ad(temporary, compression="gzip")

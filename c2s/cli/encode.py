@@ -28,7 +28,8 @@ class OnCollision(StrEnum):
 class DecoderModel(StrEnum):
     """The decoders there are."""
 
-    gene = "gene"
+    gene_aware = "gene_aware"
+    depth_aware = "depth_aware"
     log_rank = "log_rank"
 
 
@@ -56,7 +57,7 @@ def encode(
         OnCollision.error, help="Genes of the same name: refuse, or add counts up."
     ),
     fit_decoder: bool = typer.Option(False, "--fit-decoder", help="Also fit OUT_FOLDER/decoder on these cells."),
-    decoder_model: DecoderModel = typer.Option(DecoderModel.gene, help="What --fit-decoder fits."),
+    decoder_model: DecoderModel = typer.Option(DecoderModel.gene_aware, help="What --fit-decoder fits."),
     scheduler: str = typer.Option(
         None,
         metavar="ADDRESS",

@@ -82,7 +82,8 @@ def perturbed_cells(
     obs = with_columns(controls.obs, columns, owner="cells", rows=rows)
     return CellSentences(
         ids=ids, offsets=offsets, n_expressed=n_expressed.astype(np.int32), vocabulary=tokens.vocabulary,
-        obs=obs.set_axis(pd.RangeIndex(len(rows)).astype(str), axis=0), encoding=controls.encoding, background=background,
+        obs=obs.set_axis(pd.RangeIndex(len(rows)).astype(str), axis=0), background=background,
+        encoding=controls.encoding.with_(source_hash=None),  # no cell was read for them
     )  # fmt: skip
 
 

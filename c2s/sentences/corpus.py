@@ -45,7 +45,7 @@ class Encoding(Config):
     values: Scale | None = None  # what the matrix held; None where sentences were not made from cells
     seed: int = 0  # read by ties="hash" only
     background_hash: str | None = None
-    source_hash: str | None = None  # fingerprint of the matrix encoded
+    source_hash: str | None = None  # fingerprint of the matrix encoded; None where the sentences were not read from one
     version: int = FORMAT_VERSION
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import anndata as ad
 import numba
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from c2s.artefacts import read_json, whole_folder, write_json
 from c2s.cells.genes import GeneVocabulary, OnCollision
@@ -23,19 +25,21 @@ from c2s.cells.scale import Scale
 from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import CellSentences, Encoding, Ties
+from c2s.sentences.curves import Curves, DecoderModel, Entries
 from c2s.sentences.encode import encode
+from c2s.sentences.ends import order_falls
+from c2s.sentences.ladder import Ladder
 from c2s.sentences.parquet import python_strings
 from c2s.sentences.ranking import over_rows, sort_rows
 from c2s.sentences.surface import Surface
+from c2s.sentences.uncertainty import ErrorSpread
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_FIT_ENTRIES = 4_000_000  # expressed genes of training cells; beyond it, cells are drawn by the seed
-LOG_RANK_END = 999  # ranks the line of the literature is fitted to: log10(1 + rank) < 3
+HELD_OUT = 4  # one training cell in so many is held out of a second fit, to learn how far values err
 _CHUNK = 20_000  # sentences decoded at a time by ``values``
-
-DecoderModel = Literal["gene", "log_rank"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +49,10 @@ class RankDecoder:
     Parameters
     ----------
     model
-        * ``"gene"``: surface over relative rank and number of genes, a line for each gene, falling along the sentence
-          (:mod:`c2s.sentences.surface`).
+        * ``"gene_aware"``: whole sentences of a decoder fitted to counts are read as blocks of equal counts
+          (:mod:`c2s.sentences.ladder`); others by a surface over relative rank and number of genes with a line for each
+          gene (:mod:`c2s.sentences.surface`).
+        * ``"depth_aware"``: the surface without the lines.
         * ``"log_rank"``: ``intercept + slope · log10(1 + rank)`` with 0-based rank, as in the Cell2Sentence papers.
     vocabulary, encoding, background
         Of the training sentences.
@@ -61,7 +67,11 @@ class RankDecoder:
     clip
         Cut ``"log_rank"`` off at 0; its line turns negative at high ranks.
     surface
-        Of ``"gene"``.
+        Of ``"gene_aware"`` and ``"depth_aware"``.
+    ladder
+        Of ``"gene_aware"``, where the training matrix held counts.
+    spread, ladder_spread : ErrorSpread or None
+        How far values err, without and with the ladder. None in a decoder that was put together rather than fitted.
     """
 
     model: DecoderModel
@@ -75,6 +85,9 @@ class RankDecoder:
     slope: float
     clip: bool = True
     surface: Surface | None = None
+    ladder: Ladder | None = None
+    spread: ErrorSpread | None = None
+    ladder_spread: ErrorSpread | None = None
 
     @classmethod
     def fit(
@@ -83,7 +96,7 @@ class RankDecoder:
         *,
         layer: str | None = None,
         background: Background | None = None,
-        model: DecoderModel = "gene",
+        model: DecoderModel = "gene_aware",
         ties: Ties = "background",
         clip: bool = True,
         seed: int = 0,
@@ -119,16 +132,13 @@ class RankDecoder:
         )
         matrix, _ = expression(adata, layer=layer, on_collision=on_collision, aliases=aliases)
         normalised, scale = to_log1p_cp10k(matrix)
+        entries = Entries(sentences, _along(normalised, sentences))
+        if scale == "counts":
+            totals = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
+            entries = replace(entries, counts=_along(matrix, sentences), totals=totals)
+        curves = Curves.fit(model, entries)
         sizes = sentences.n_expressed[sentences.n_expressed > 0]
-        lengths = sentences.lengths
-        ranks = np.arange(len(sentences.ids)) - np.repeat(sentences.offsets[:-1], lengths)
-        values = _along(normalised, sentences)
-        intercept, slope = _log_rank_line(ranks, values)
-        surface = None
-        if model == "gene":
-            repeated = np.repeat(sentences.n_expressed, lengths)
-            surface = Surface.fit(sentences.ids, ranks, repeated, values, n_genes=len(sentences.vocabulary))
-        return cls(
+        fitted = cls(
             model=model,
             vocabulary=sentences.vocabulary,
             encoding=sentences.encoding,
@@ -136,30 +146,58 @@ class RankDecoder:
             normalised_from=scale,
             median_n_expressed=int(np.median(sizes)),
             n_cells=len(sentences),
-            intercept=intercept,
-            slope=slope,
             clip=clip,
-            surface=surface,
+            **vars(curves),
         )
+        return fitted._with_spreads(entries)
 
-    def decode(self, sentences: CellSentences) -> ad.AnnData:
+    def _with_spreads(self, entries: Entries) -> Self:
+        """Return the decoder with the errors of its like, fitted to three cells of four, on every fourth cell."""
+        expressed = np.cumsum(entries.sentences.lengths > 0)
+        held = (expressed % HELD_OUT == 0) & (entries.sentences.lengths > 1)
+        if expressed[-1] < 2 * HELD_OUT or not held.any():
+            return self
+        curves = Curves.fit(self.model, entries.take(~held))
+        judged = entries.take(held)
+
+        def spread_of(decoder: RankDecoder) -> ErrorSpread:
+            decoded = decoder._flat(judged.sentences, None)
+            return ErrorSpread.fit(judged.sentences.ids, decoded, judged.values - decoded, n_genes=len(self.vocabulary))
+
+        with_ladder = replace(self, **vars(curves))
+        spread = spread_of(replace(with_ladder, ladder=None))
+        return replace(self, spread=spread, ladder_spread=None if curves.ladder is None else spread_of(with_ladder))
+
+    def decode(self, sentences: CellSentences, *, uncertainty: bool = False) -> ad.AnnData:
         """Return the decoded cells: ``X`` CSR float32 log1p CP10k, ``obs`` of the sentences, ``var`` their vocabulary.
 
         Genes absent from a sentence are 0. ``obs["n_expressed"]`` holds the sentences' number of expressed genes.
 
+        Parameters
+        ----------
+        uncertainty
+            Add the layer ``"sd"``, CSR float32 with the entries of ``X``: the standard deviation of the value's error in
+            training cells held out, log1p CP10k, by value and gene.
+
         Raises
         ------
         ModelError
-            The decoder knows under half of the sentences' vocabulary.
+            The decoder knows under half of the sentences' vocabulary, or its errors were not measured.
         """
-        values = self._flat(sentences, self._gene_map(sentences.vocabulary))
+        mapping = self._gene_map(sentences.vocabulary)
+        values = self._flat(sentences, mapping)
         indices, data = sort_rows(sentences.ids, values, sentences.offsets)
         shape = (len(sentences), len(sentences.vocabulary))
         matrix = sp.csr_matrix((data, indices, sentences.offsets.copy()), shape)
-        if data.size and data.min() == 0:
-            matrix.eliminate_zeros()
         var = pd.DataFrame(index=pd.Index(sentences.vocabulary.symbols, dtype=object))
         cells = ad.AnnData(X=matrix, obs=python_strings(sentences.obs), var=var)
+        if uncertainty:
+            spreads = sort_rows(sentences.ids, self._deviations(sentences, mapping, values), sentences.offsets)[1]
+            spreads[data == 0] = 0.0
+            cells.layers["sd"] = sp.csr_matrix((spreads, indices.copy(), sentences.offsets.copy()), shape)
+        if data.size and data.min() == 0:
+            for part in (cells.X, *cells.layers.values()):
+                part.eliminate_zeros()
         if "n_expressed" not in cells.obs:
             cells.obs["n_expressed"] = sentences.n_expressed
         cells.uns["c2s_decoder"] = {"model": self.model, "unit": "log1p CP10k", "vocabulary": self.vocabulary.hash}
@@ -213,11 +251,41 @@ class RankDecoder:
                 )  # fmt: skip
             sizes = np.where(sizes < 0, self.median_n_expressed, sizes).astype(np.int32)
         ids = sentences.ids if mapping is None else mapping[sentences.ids]
-        surface = self.surface
-        over_rows(
-            lambda start, stop: surface.decode(ids, offsets[start : stop + 1], sizes[start:stop], out), len(sizes)
-        )
+        surface, ladder = self.surface, self.ladder
+        whole = self._whole(sentences)
+        cut = np.flatnonzero(~whole)
+        over_rows(lambda start, stop: surface.decode(ids, offsets, sizes, cut[start:stop], out), len(cut))
+        if ladder is not None:
+            rows, falls = np.flatnonzero(whole), self._falls(sentences)
+            over_rows(lambda start, stop: ladder.decode(ids, offsets, rows[start:stop], falls, out), len(rows))
         return out
+
+    def _whole(self, sentences: CellSentences) -> np.ndarray:
+        """Return which sentences the ladder reads, bool (n,): those that hold every gene their cell expresses."""
+        if self.ladder is None:
+            return np.zeros(len(sentences), dtype=bool)
+        whole: np.ndarray = sentences.n_expressed == sentences.lengths
+        return whole
+
+    def _falls(self, sentences: CellSentences) -> np.ndarray | None:
+        """Return where the tie order falls, if these sentences were read from cells and a background broke their ties."""
+        encoding, background = sentences.encoding, sentences.background
+        read = encoding.ties == "background" and encoding.source_hash is not None and background is not None
+        if self.ladder is None or self.ladder.ordered is None or background is None or not read:
+            return None
+        return order_falls(sentences.ids, background.tie_ranks(sentences.vocabulary))
+
+    def _deviations(self, sentences: CellSentences, mapping: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+        """Return the standard deviation of the error of every id, float32 (total,)."""
+        if self.spread is None:
+            msg = "this decoder's errors were not measured; fit one to at least eight cells: RankDecoder.fit(adata)"
+            raise ModelError(msg)
+        ids = sentences.ids if mapping is None else mapping[sentences.ids]
+        found = self.spread.deviations(ids, values)
+        if self.ladder_spread is not None:
+            whole = np.repeat(self._whole(sentences), sentences.lengths)
+            found[whole] = self.ladder_spread.deviations(ids[whole], values[whole])
+        return found
 
     def _gene_map(self, vocabulary: GeneVocabulary) -> np.ndarray | None:
         """Return the decoder's id of each of the vocabulary's genes (-1 unknown), or None if they are the same."""
@@ -235,7 +303,9 @@ class RankDecoder:
         return mapping
 
     def write(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write ``decoder.json`` and, for ``"gene"``, ``genes.npy``, whole or not at all. Return the folder.
+        """Write ``decoder.json`` and, where there are any, arrays by gene in ``genes.safetensors``, whole or not at all.
+
+        Return the folder.
 
         Raises
         ------
@@ -248,17 +318,30 @@ class RankDecoder:
             "version": FORMAT_VERSION,
             "unit": "log1p CP10k",
             **{name: getattr(self, name) for name in _PLAIN},
-            "surface": None if self.surface is None else self.surface.to_dict(),
+            **{name: None if part is None else part.to_dict() for name, part in self._parts().items()},
             "encoding": self.encoding.model_dump(mode="json"),
             "vocabulary": self.vocabulary.to_dict(),
             "background": None if self.background is None else self.background.to_dict(),
         }
         with whole_folder(folder, overwrite=overwrite) as scratch:
-            if self.surface is not None:
-                lines = np.stack([self.surface.gene_offset, self.surface.gene_slope])
-                np.save(scratch / "genes.npy", lines, allow_pickle=False)
+            save_file(self._gene_arrays(), scratch / "genes.safetensors")
             write_json(scratch / "decoder.json", record)
         return Path(folder)
+
+    def _parts(self) -> dict[str, Surface | Ladder | ErrorSpread | None]:
+        return {name: getattr(self, name) for name in _PARTS}
+
+    def _gene_arrays(self) -> dict[str, np.ndarray]:
+        """Return what each part holds for every gene."""
+        arrays = {}
+        if self.surface is not None:
+            arrays["surface"] = np.stack([self.surface.gene_offset, self.surface.gene_slope])
+        if self.ladder is not None:
+            arrays["ladder"] = self.ladder.log_odds
+        for name, spread in (("spread", self.spread), ("ladder_spread", self.ladder_spread)):
+            if spread is not None:
+                arrays[name] = spread.ratio
+        return arrays
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Self:
@@ -267,7 +350,7 @@ class RankDecoder:
         Raises
         ------
         ArtefactError
-            It is not a decoder, it is of a later version, or a file is missing or truncated.
+            It is not a decoder, it is of another version, or a file is missing or truncated.
         """
         source = Path(folder)
         if not (source / "decoder.json").is_file() and (source / "decoder" / "decoder.json").is_file():
@@ -276,27 +359,33 @@ class RankDecoder:
             msg = f"{source} holds no decoder.json; make one by c2s encode --fit-decoder, or RankDecoder.fit(adata).write(folder)"
             raise ArtefactError(msg)
         record = read_json(source / "decoder.json")
+        found = f"{source}/decoder.json is version {record.get('version')} of {record.get('format')!r}"
         if record.get("format") != "c2s-decoder" or record.get("version", 0) > FORMAT_VERSION:
-            msg = f"{source}/decoder.json is version {record.get('version')} of {record.get('format')!r}; this c2s reads {FORMAT_VERSION}"
+            msg = f"{found}; this c2s reads {FORMAT_VERSION}"
             raise ArtefactError(msg)
-        surface = None
-        if record["surface"] is not None:
-            try:
-                lines = np.load(source / "genes.npy", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                msg = f"cannot read {source / 'genes.npy'}: {error}; write the decoder again"
-                raise ArtefactError(msg) from error
-            surface = Surface.from_dict(record["surface"], lines)
+        if record.get("version", 0) < FORMAT_VERSION:
+            msg = f"{found} (model {record.get('model')!r}), which this c2s no longer reads; fit it again: c2s encode --fit-decoder, or c2s train"
+            raise ArtefactError(msg)
+        parts: dict[str, Any] = dict.fromkeys(_PARTS)
+        try:
+            arrays = load_file(source / "genes.safetensors")
+            for name, kind in _PARTS.items():
+                if record[name] is not None:
+                    parts[name] = kind.from_dict(record[name], arrays[name])
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            msg = f"cannot read {source / 'genes.safetensors'}: {error}; write the decoder again"
+            raise ArtefactError(msg) from error
         return cls(
             **{name: record[name] for name in _PLAIN},
             vocabulary=GeneVocabulary.from_dict(record["vocabulary"]),
             encoding=Encoding(**record["encoding"]),
             background=None if record["background"] is None else Background.from_dict(record["background"]),
-            surface=surface,
+            **parts,
         )
 
 
 _PLAIN = ("model", "normalised_from", "median_n_expressed", "n_cells", "intercept", "slope", "clip")
+_PARTS: dict[str, Any] = {"surface": Surface, "ladder": Ladder, "spread": ErrorSpread, "ladder_spread": ErrorSpread}
 
 
 def _draw_cells(
@@ -316,18 +405,6 @@ def _along(matrix: sp.csr_matrix, sentences: CellSentences) -> np.ndarray:
     """Return the matrix's value at every id of its own sentences, float64 (total,)."""
     cells = np.repeat(np.arange(len(sentences)), sentences.lengths)
     return np.asarray(matrix[cells, sentences.ids], dtype=np.float64).ravel()
-
-
-def _log_rank_line(ranks: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """Return intercept and slope of ordinary least squares on log10(1 + rank), for ranks below 999."""
-    near = ranks < LOG_RANK_END
-    x, y = np.log10(1.0 + ranks[near]), values[near]
-    spread = float(np.mean((x - x.mean()) ** 2))
-    if spread == 0:
-        msg = "every training cell expresses a single gene: no line can be fitted through one rank"
-        raise DataError(msg)
-    slope = float(np.mean((x - x.mean()) * (y - y.mean()))) / spread
-    return float(y.mean() - slope * x.mean()), slope
 
 
 @numba.njit(nogil=True, cache=True)

@@ -24,7 +24,8 @@ from c2s.locks import locked
 from c2s.sentences import cluster
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import Encoding, Ties, corpus_record
-from c2s.sentences.decode import DecoderModel, RankDecoder
+from c2s.sentences.curves import DecoderModel
+from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import (
     BLOCK,
     background_for,
@@ -110,7 +111,7 @@ def encode_file(
     source : path
     out : path
         Folder of the corpus.
-    decoder : {"gene", "log_rank"}, optional
+    decoder : {"gene_aware", "depth_aware", "log_rank"}, optional
         Also fit ``out/decoder``.
     scheduler : str or distributed.Client, optional
         Of a Dask cluster, as ``"tcp://host:8786"``. Its workers must see ``source`` and ``out`` under the same paths.

@@ -1,4 +1,4 @@
-"""The gene-aware decoder's mathematics: a smooth surface over (relative rank, number of genes), plus a line for each gene.
+"""The decoder's mathematics for any sentence: a smooth surface over (relative rank, number of genes), and a line for each gene.
 
 In a sentence of a cell with n expressed genes, gene g at 0-based rank r is given the value
 
@@ -7,12 +7,12 @@ In a sentence of a cell with n expressed genes, gene g at 0-based rank r is give
 where f is bilinear between knots (penalised least squares) and a, b are ridge regressions of its residuals on each gene,
 shrunk to 0 as if five more observations of none were seen. Values then become the nearest falling sequence along the
 sentence (pool adjacent violators): true values fall along it, so this can only lower the squared error, and it restores
-blocks of equal counts.
+blocks of equal counts. Without the lines (a = b = 0) it is the depth-aware decoder.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numba
@@ -23,6 +23,7 @@ N_RANK_KNOTS = 48
 N_SIZE_KNOTS = 12
 SHRINKAGE = 5.0  # observations of no deviation added to each gene
 ROUGHNESS = 1e-3  # weight of the penalty, relative to the mean weight of a knot
+MAX_SURFACE_ENTRIES = 500_000  # evenly spaced entries the surface is fitted to; the lines are fitted to all
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +68,11 @@ class Surface:
         if len(size_knots) < 2:
             size_knots = size_knots[0] + np.array([-0.01, 0.01])
         basis = _hat_basis(u, z, rank_knots, size_knots)
-        weight = ROUGHNESS * len(u) / basis.shape[1]
-        system = (basis.T @ basis).toarray() + weight * _penalty(len(rank_knots), len(size_knots))
-        knots = np.linalg.solve(system, basis.T @ values)
+        step = -(-len(u) // MAX_SURFACE_ENTRIES)
+        some = basis[::step]
+        weight = ROUGHNESS * some.shape[0] / basis.shape[1]
+        system = (some.T @ some).toarray() + weight * _penalty(len(rank_knots), len(size_knots))
+        knots = np.linalg.solve(system, some.T @ values[::step])
         fitted = basis @ knots
         centre = float(fitted.mean())
         offset, slope = _gene_lines(genes, fitted - centre, values - fitted, n_genes)
@@ -77,10 +80,23 @@ class Surface:
             rank_knots, size_knots, knots.reshape(len(rank_knots), -1), centre, float(values.min()), offset, slope
         )
 
-    def decode(self, ids: np.ndarray, offsets: np.ndarray, sizes: np.ndarray, out: np.ndarray) -> None:
-        """Write the decoded values of rows ``offsets`` of ``ids`` (-1: a gene unknown here) into ``out``, float32."""
+    def without_genes(self) -> Self:
+        """Return the surface alone: every gene's line is 0."""
+        return replace(self, gene_offset=np.zeros_like(self.gene_offset), gene_slope=np.zeros_like(self.gene_slope))
+
+    def decode(
+        self, ids: np.ndarray, offsets: np.ndarray, sizes: np.ndarray, rows: np.ndarray, out: np.ndarray
+    ) -> None:
+        """Write the decoded values of some rows of ``ids`` (-1: a gene unknown here) into ``out``, float32.
+
+        Parameters
+        ----------
+        sizes : int32 (n,), expressed genes of each cell
+        rows : int64 (k,)
+            The i-th sentence is ``ids[offsets[i]:offsets[i + 1]]``.
+        """
         _decode_rows(
-            ids, offsets, sizes, self.rank_knots, self.size_knots, self.values, self.centre, self.floor,
+            ids, offsets, sizes, rows, self.rank_knots, self.size_knots, self.values, self.centre, self.floor,
             self.gene_offset, self.gene_slope, out,
         )  # fmt: skip
 
@@ -156,6 +172,7 @@ def _decode_rows(
     ids: np.ndarray,
     offsets: np.ndarray,
     sizes: np.ndarray,
+    rows: np.ndarray,
     rank_knots: np.ndarray,
     size_knots: np.ndarray,
     surface: np.ndarray,
@@ -167,7 +184,7 @@ def _decode_rows(
 ) -> None:
     p, q = surface.shape
     spacing = rank_knots[1] - rank_knots[0]
-    for row in range(len(sizes)):
+    for row in rows:
         start, length = offsets[row], offsets[row + 1] - offsets[row]
         n = max(sizes[row], length)
         z = np.log(max(n, 1))

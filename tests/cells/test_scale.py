@@ -62,7 +62,6 @@ def logged() -> np.ndarray:
 SCALED = {
     "centred": lambda x: (x - x.mean(0)) / x.std(0),
     "one at most in each gene": lambda x: x / x.max(0),
-    "unit variance": lambda x: x / x.std(0),
     "unit variance, cut off at 3": lambda x: np.minimum(x / x.std(0), 3),
     "cut off at 2": lambda x: np.minimum(x * np.random.default_rng(0).uniform(0.5, 2, x.shape[1]), 2),
 }

@@ -41,14 +41,14 @@ def small_blocks(monkeypatch):
 def whole(tmp_path):
     """Return what the local run writes."""
     cells().write_h5ad(tmp_path / "cells.h5ad")
-    encode_file(tmp_path / "cells.h5ad", tmp_path / "whole", decoder="gene", n_genes=9, progress=False)
+    encode_file(tmp_path / "cells.h5ad", tmp_path / "whole", decoder="gene_aware", n_genes=9, progress=False)
     return bytes_of(tmp_path / "whole")
 
 
 def over_workers(tmp_path, scheduler, **settings):
     return encode_file(
         tmp_path / "cells.h5ad", tmp_path / "out", scheduler=scheduler, progress=False,
-        **{"decoder": "gene", "n_genes": 9, **settings},
+        **{"decoder": "gene_aware", "n_genes": 9, **settings},
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ import sys
 from c2s.sentences import encode as e, stream
 e.BLOCK = stream.BLOCK = 5
 stream.SHARD_BLOCKS = 3
-stream.encode_file(sys.argv[1], sys.argv[2], scheduler=sys.argv[3], decoder="gene", n_genes=9, progress=False)
+stream.encode_file(sys.argv[1], sys.argv[2], scheduler=sys.argv[3], decoder="gene_aware", n_genes=9, progress=False)
 """
 
 
@@ -125,7 +125,9 @@ def test_a_killed_driver_is_followed_by_a_local_run(tmp_path, whole, client, cap
     process.wait()
     assert not (tmp_path / "out").exists()
     with caplog.at_level(logging.WARNING, logger="c2s"):
-        written = encode_file(tmp_path / "cells.h5ad", tmp_path / "out", decoder="gene", n_genes=9, progress=False)
+        written = encode_file(
+            tmp_path / "cells.h5ad", tmp_path / "out", decoder="gene_aware", n_genes=9, progress=False
+        )
     assert written.resumed >= 12
     assert bytes_of(tmp_path / "out") == whole
     client.restart()

@@ -130,13 +130,13 @@ def test_decoded_cells_are_complete(gene_decoder):
     assert cells.var_names.tolist() == held_out.var_names.tolist()
     assert cells.obs["batch"].tolist() == held_out.obs["batch"].tolist()
     assert cells.obs["n_expressed"].tolist() == sentences.n_expressed.tolist()
-    assert cells.uns["c2s_decoder"]["model"] == "gene"
+    assert cells.uns["c2s_decoder"]["model"] == "gene_aware"
 
 
-@pytest.mark.parametrize("model", ["gene", "log_rank"])
+@pytest.mark.parametrize("model", ["gene_aware", "log_rank"])
 def test_values_are_the_columns_of_decode(gene_decoder, line_decoder, model, monkeypatch):
     monkeypatch.setattr("c2s.sentences.decode._CHUNK", 7)
-    decoder = {"gene": gene_decoder, "log_rank": line_decoder}[model]
+    decoder = {"gene_aware": gene_decoder, "log_rank": line_decoder}[model]
     sentences = encode(simulated(n=30, seed=5), background=decoder.background)
     genes = [140, 3, 3, 77]
     values = decoder.values(sentences, genes)
@@ -181,9 +181,9 @@ def test_genes_are_matched_by_symbol(gene_decoder):
         gene_decoder.decode(strange)
 
 
-@pytest.mark.parametrize("model", ["gene", "log_rank"])
+@pytest.mark.parametrize("model", ["gene_aware", "log_rank"])
 def test_folders(tmp_path, model, gene_decoder, line_decoder):
-    decoder = {"gene": gene_decoder, "log_rank": line_decoder}[model]
+    decoder = {"gene_aware": gene_decoder, "log_rank": line_decoder}[model]
     sentences = encode(simulated(n=10, seed=8), background=decoder.background)
     decoder.write(tmp_path / "decoder")
     for folder in (tmp_path / "decoder", tmp_path):
@@ -216,16 +216,16 @@ def test_a_decoder_is_written_whole(tmp_path, gene_decoder, line_decoder, monkey
     assert not (tmp_path / "new").exists()
     for name in ("old", "new"):
         gene_decoder.write(tmp_path / name, overwrite=True)
-        assert RankDecoder.read(tmp_path / name).model == "gene"
+        assert RankDecoder.read(tmp_path / name).model == "gene_aware"
 
 
 def test_broken_folders_say_what_is_wrong(tmp_path, gene_decoder):
     with pytest.raises(ArtefactError, match=r"no decoder.json; make one by c2s encode --fit-decoder"):
         RankDecoder.read(tmp_path)
     folder = gene_decoder.write(tmp_path / "d")
-    arrays = (folder / "genes.npy").read_bytes()
-    (folder / "genes.npy").write_bytes(arrays[:60])
-    with pytest.raises(ArtefactError, match=r"cannot read .*genes.npy"):
+    arrays = (folder / "genes.safetensors").read_bytes()
+    (folder / "genes.safetensors").write_bytes(arrays[:60])
+    with pytest.raises(ArtefactError, match=r"cannot read .*genes.safetensors"):
         RankDecoder.read(folder)
     (folder / "decoder.json").write_text('{"format": "c2s-decoder", "version": 99}')
     with pytest.raises(ArtefactError, match="version 99"):
@@ -251,7 +251,7 @@ def test_many_values_are_sampled_by_the_seed(train, monkeypatch, caplog):
 
 
 def test_what_cannot_be_fitted(train):
-    with pytest.raises(ConfigError, match="choose 'gene', 'log_rank'"):
+    with pytest.raises(ConfigError, match="choose 'gene_aware', 'depth_aware', 'log_rank'"):
         RankDecoder.fit(train, model="spline")
     single = ad.AnnData(np.eye(3), pd.DataFrame(index=list("abc")), pd.DataFrame(index=["CD4", "B2M", "TAP1"]))
     with pytest.raises(DataError, match="single gene"):

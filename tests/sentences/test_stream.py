@@ -83,7 +83,7 @@ def test_background_vocabulary_and_decoder(tmp_path):
     adata, other = cells(), cells(20, 5)[:, 30:2:-1].copy()
     adata.write_h5ad(tmp_path / "cells.h5ad")
     other.write_h5ad(tmp_path / "other.h5ad")
-    written = encode_file(tmp_path / "cells.h5ad", tmp_path / "train", decoder="gene", progress=False)
+    written = encode_file(tmp_path / "cells.h5ad", tmp_path / "train", decoder="gene_aware", progress=False)
     train = read_sentences(tmp_path / "train")
     expected = RankDecoder.fit(adata)
     found = RankDecoder.read(tmp_path / "train" / "decoder")
@@ -110,7 +110,7 @@ def test_large_files_give_a_sample_to_the_background(tmp_path, monkeypatch):
 @pytest.mark.parametrize("stop_at", range(0, 12, 2))
 def test_going_on_after_a_failure_gives_the_same_bytes(tmp_path, monkeypatch, stop_at, caplog):
     cells().write_h5ad(tmp_path / "cells.h5ad")
-    encode_file(tmp_path / "cells.h5ad", tmp_path / "whole", decoder="gene", progress=False)
+    encode_file(tmp_path / "cells.h5ad", tmp_path / "whole", decoder="gene_aware", progress=False)
     real, calls = shards.rank_matrix, []
 
     def fails(*arguments, **settings):
@@ -122,10 +122,10 @@ def test_going_on_after_a_failure_gives_the_same_bytes(tmp_path, monkeypatch, st
     with monkeypatch.context() as patch:
         patch.setattr(shards, "rank_matrix", fails)
         with pytest.raises(KeyboardInterrupt):
-            encode_file(tmp_path / "cells.h5ad", tmp_path / "out", decoder="gene", progress=False)
+            encode_file(tmp_path / "cells.h5ad", tmp_path / "out", decoder="gene_aware", progress=False)
     assert not (tmp_path / "out").exists()
     with caplog.at_level(logging.WARNING, logger="c2s"):
-        written = encode_file(tmp_path / "cells.h5ad", tmp_path / "out", decoder="gene", progress=False)
+        written = encode_file(tmp_path / "cells.h5ad", tmp_path / "out", decoder="gene_aware", progress=False)
     assert written.resumed == stop_at // 3 * 15
     assert ("of 57 cells were encoded before" in caplog.text) == (stop_at >= 3)
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")

@@ -20,7 +20,7 @@ def flat_surface(offset, *, height=2.0, floor=0.0):
 def decode(surface, ids, sizes=None):
     ids = np.asarray(ids, np.int32)
     out = np.empty(len(ids), np.float32)
-    surface.decode(ids, np.array([0, len(ids)]), np.array(sizes or [len(ids)], np.int32), out)
+    surface.decode(ids, np.array([0, len(ids)]), np.array(sizes or [len(ids)], np.int32), np.array([0]), out)
     return out
 
 

@@ -39,7 +39,7 @@ def same_weights(one, other) -> bool:
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpora")
     tiny.simulated().training.write_h5ad(folder / "cells.h5ad")
-    encode_file(folder / "cells.h5ad", folder / "c", decoder="gene", progress=False)
+    encode_file(folder / "cells.h5ad", folder / "c", decoder="gene_aware", progress=False)
     return folder / "c"
 
 
