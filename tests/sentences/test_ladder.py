@@ -170,7 +170,7 @@ def test_stated_deviations_are_those_of_held_out_cells():
     # and they tell small errors from large ones
     small = spread.data < np.median(spread.data)
     errors = (truth.data - decoded.data) ** 2
-    assert errors[small].mean() < 0.7 * errors[~small].mean()
+    assert errors[small].mean() < 0.8 * errors[~small].mean()
 
 
 def test_deviations_of_a_gene_that_errs_more():
