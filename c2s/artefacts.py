@@ -219,15 +219,18 @@ def whole_folder(
         raise
     try:
         check_folder(target, overwrite=overwrite)  # again: the block may have taken hours
-        _swap(scratch, target)
+        _swap(scratch, target, replace=overwrite)
     except OSError as error:
         msg = f"cannot replace {target}: {error}. What was written is kept in {scratch}"
         raise ArtefactError(msg) from error
 
 
-def _swap(new: Path, target: Path) -> None:
-    """Put the folder ``new`` in the place of ``target``; an older one is deleted only after that."""
-    if not target.exists():
+def _swap(new: Path, target: Path, *, replace: bool) -> None:
+    """Put the folder ``new`` in the place of ``target``; an older one is deleted only after that.
+
+    Without ``replace`` the kernel refuses a target that another process has filled since it was looked at.
+    """
+    if not replace or not target.exists():
         new.rename(target)
         return
     old = _sibling(target)
