@@ -15,7 +15,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from c2s.cells.genes import OnCollision, listed, names_of
-from c2s.cells.reading import checked_matrix, merged_genes, unreadable, whole_index
+from c2s.cells.matrix import checked_matrix, whole_index
+from c2s.cells.reading import merged_genes, unreadable
 from c2s.errors import ArtefactError, DataError
 
 logger = logging.getLogger(__name__)

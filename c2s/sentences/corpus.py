@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import pandas as pd
 
-from c2s.artefacts import read_json, whole_folder, write_json
+from c2s.artefacts import read_record, whole_folder, whole_record, write_json
 from c2s.cells.genes import GeneVocabulary, listed
 from c2s.cells.scale import Scale
 from c2s.config import Config
@@ -339,24 +339,20 @@ def read_sentences(folder: str | os.PathLike[str]) -> CellSentences:
     if not (source / "corpus.json").is_file():
         msg = f"{source} is not a corpus (no corpus.json); make one by c2s encode, or sentences.write(folder)"
         raise ArtefactError(msg)
-    record = read_json(source / "corpus.json")
-    if record.get("format") != "c2s-corpus" or record.get("version", 0) > FORMAT_VERSION:
-        msg = f"{source}/corpus.json is version {record.get('version')} of {record.get('format')!r}; this c2s reads {FORMAT_VERSION}"
+    record = read_record(source / "corpus.json", kind="c2s-corpus", version=FORMAT_VERSION)
+    with whole_record(source / "corpus.json"):
+        columns, n, n_ids = record["obs_columns"], int(record["n"]), int(record["n_ids"])
+        vocabulary, encoding = GeneVocabulary.from_dict(record["vocabulary"]), Encoding(**record["encoding"])
+        background = None if record["background"] is None else Background.from_dict(record["background"])
+    ids, offsets, n_expressed, obs = read_parts(source, columns, vocabulary.hash)
+    if len(offsets) - 1 != n or len(ids) != n_ids:
+        msg = (
+            f"{source} holds {len(offsets) - 1:,} sentences of {len(ids):,} genes in all, but corpus.json says {n:,} of "
+            f"{n_ids:,}: a part is missing, too many or of another corpus; write the corpus again"
+        )
         raise ArtefactError(msg)
-    ids, offsets, n_expressed, obs = read_parts(source, record["obs_columns"])
-    if len(offsets) - 1 != record["n"] or len(ids) != record["n_ids"]:
-        msg = f"{source} holds {len(offsets) - 1:,} of {record['n']:,} sentences: parts are missing; write the corpus again"
-        raise ArtefactError(msg)
-    background = record["background"]
-    return CellSentences(
-        ids=ids,
-        offsets=offsets,
-        n_expressed=n_expressed,
-        vocabulary=GeneVocabulary.from_dict(record["vocabulary"]),
-        obs=obs,
-        encoding=Encoding(**record["encoding"]),
-        background=None if background is None else Background.from_dict(background),
-    )
+    with whole_record(source):
+        return CellSentences(ids, offsets, n_expressed, vocabulary, obs, encoding, background)
 
 
 def refuse_repeated_cells(index: pd.Index) -> None:

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 
-from c2s.artefacts import read_json, whole_folder, write_json
+from c2s.artefacts import read_record, whole_folder, whole_record, write_json
 from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.cells.normalise import to_log1p_cp10k
 from c2s.cells.reading import expression
@@ -271,28 +271,38 @@ class RankDecoder:
         if not (source / "decoder.json").is_file():
             msg = f"{source} holds no decoder.json; make one by c2s encode --fit-decoder, or RankDecoder.fit(adata).write(folder)"
             raise ArtefactError(msg)
-        record = read_json(source / "decoder.json")
-        if record.get("format") != "c2s-decoder" or record.get("version", 0) > FORMAT_VERSION:
-            msg = f"{source}/decoder.json is version {record.get('version')} of {record.get('format')!r}; this c2s reads {FORMAT_VERSION}"
-            raise ArtefactError(msg)
-        surface = None
-        if record["surface"] is not None:
-            try:
-                lines = np.load(source / "genes.npy", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                msg = f"cannot read {source / 'genes.npy'}: {error}; write the decoder again"
-                raise ArtefactError(msg) from error
-            surface = Surface.from_dict(record["surface"], lines)
-        return cls(
-            **{name: record[name] for name in _PLAIN},
-            vocabulary=GeneVocabulary.from_dict(record["vocabulary"]),
-            encoding=Encoding(**record["encoding"]),
-            background=None if record["background"] is None else Background.from_dict(record["background"]),
-            surface=surface,
-        )
+        record = read_record(source / "decoder.json", kind="c2s-decoder", version=FORMAT_VERSION)
+        with whole_record(source / "decoder.json"):
+            vocabulary = GeneVocabulary.from_dict(record["vocabulary"])
+            surface = None
+            if record["surface"] is not None:
+                surface = Surface.from_dict(record["surface"], _read_lines(source / "genes.npy", len(vocabulary)))
+            numbers = {name: float(record[name]) for name in ("intercept", "slope")}
+            return cls(
+                **{name: record[name] for name in _PLAIN} | numbers,
+                vocabulary=vocabulary,
+                encoding=Encoding(**record["encoding"]),
+                background=None if record["background"] is None else Background.from_dict(record["background"]),
+                surface=surface,
+            )
 
 
 _PLAIN = ("model", "normalised_from", "median_n_expressed", "n_cells", "intercept", "slope", "clip")
+
+
+def _read_lines(path: Path, n_genes: int) -> np.ndarray:
+    """Return the gene lines of a surface, shape (2, n_genes)."""
+    try:
+        lines: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        msg = f"cannot read {path}: {error}; write the decoder again"
+        raise ArtefactError(msg) from error
+    if lines.shape != (2, n_genes) or lines.dtype.kind != "f" or not np.isfinite(lines).all():
+        msg = (
+            f"{path} holds {lines.dtype} {lines.shape}; expected (2, {n_genes}) finite numbers: write the decoder again"
+        )
+        raise ArtefactError(msg)
+    return lines
 
 
 def _draw_cells(

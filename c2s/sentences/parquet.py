@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from c2s.sentences.corpus import CellSentences
 
 RESERVED = ("cell", "ids", "n_expressed")
+VOCABULARY = "c2s_vocabulary"  # key of a shard's metadata: the hash of the genes its ids refer to
 MAX_ROWS = 200_000  # sentences a shard
 MAX_IDS = 200_000_000  # ids a shard; list<int32> offsets end at 2^31
 
@@ -54,7 +55,8 @@ def obs_table(obs: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
 
 def _joined(sentences: CellSentences, obs: pa.Table) -> pa.Table:
     names = list(sentences.obs.index.astype(str))
-    return joined_table(names, sentences.ids, sentences.offsets, sentences.n_expressed, obs)
+    table = joined_table(names, sentences.ids, sentences.offsets, sentences.n_expressed, obs)
+    return table.replace_schema_metadata({VOCABULARY: sentences.vocabulary.hash})
 
 
 def joined_table(
@@ -93,8 +95,12 @@ def shard_starts(offsets: np.ndarray) -> list[int]:
         starts.append(stop)
 
 
-def read_parts(folder: Path, columns: dict[str, str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, pd.DataFrame]:
+def read_parts(
+    folder: Path, columns: dict[str, str], vocabulary: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, pd.DataFrame]:
     """Return ids int32, offsets int64, n_expressed int32 and obs of every shard in ``folder``, in order.
+
+    ``vocabulary`` is the hash of the genes that the ids should refer to.
 
     Raises
     ------
@@ -112,6 +118,10 @@ def read_parts(folder: Path, columns: dict[str, str]) -> tuple[np.ndarray, np.nd
         except (pa.ArrowInvalid, OSError) as error:
             msg = f"cannot read {file}: {error}. It is truncated; write the corpus again"
             raise ArtefactError(msg) from error
+        meant = (tables[-1].schema.metadata or {}).get(VOCABULARY.encode(), vocabulary.encode()).decode()
+        if meant != vocabulary:
+            msg = f"{file} refers to other genes ({meant}) than corpus.json ({vocabulary}): it is of another corpus; write the corpus again"
+            raise ArtefactError(msg)
         lacking = [name for name in (*RESERVED, *columns) if name not in tables[-1].column_names]
         if lacking:
             msg = f"{file} has no columns {', '.join(lacking)}; write the corpus again"
@@ -121,7 +131,13 @@ def read_parts(folder: Path, columns: dict[str, str]) -> tuple[np.ndarray, np.nd
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         msg = f"the parts in {folder} do not fit each other: {error}. Write the corpus again"
         raise ArtefactError(msg) from error
-    chunks = table["ids"].chunks
+    wrong = [name for name in RESERVED if table[name].null_count]
+    if not pa.types.is_list(table["ids"].type) or table["ids"].type.value_type != pa.int32():
+        wrong.append("ids")
+    chunks = [] if wrong else table["ids"].chunks
+    if wrong or any(chunk.flatten().null_count for chunk in chunks):
+        msg = f"the parts in {folder} hold missing or foreign values in {', '.join(dict.fromkeys(wrong)) or 'ids'}; write the corpus again"
+        raise ArtefactError(msg)
     ids = np.concatenate([np.empty(0, np.int32), *(chunk.flatten().to_numpy() for chunk in chunks)])
     lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(chunk.offsets.to_numpy()) for chunk in chunks)])
     obs = table.select(list(columns)).to_pandas().rename(columns=columns)

@@ -33,7 +33,7 @@ from c2s.sentences.encode import (
     rank_matrix,
     source_hash,
 )
-from c2s.sentences.parquet import joined_table, obs_table
+from c2s.sentences.parquet import VOCABULARY, joined_table, obs_table
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +185,7 @@ def _encode_shards(
                     names = list(cells.obs.index[first:last])
                     ids, offsets, n_expressed = rank_matrix(matrix, vocabulary, names, **ranking)
                     table = joined_table(names, ids, offsets, n_expressed, obs.slice(first, last - first))
+                    table = table.replace_schema_metadata({VOCABULARY: vocabulary.hash})
                     if writer is None:
                         writer = pq.ParquetWriter(path, table.schema, compression="zstd")
                     writer.write_table(table, row_group_size=BLOCK)
