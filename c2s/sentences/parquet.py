@@ -96,11 +96,11 @@ def shard_starts(offsets: np.ndarray) -> list[int]:
 
 
 def read_parts(
-    folder: Path, columns: dict[str, str], vocabulary: str
+    folder: Path, columns: dict[str, str], vocabulary: str | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, pd.DataFrame]:
     """Return ids int32, offsets int64, n_expressed int32 and obs of every shard in ``folder``, in order.
 
-    ``vocabulary`` is the hash of the genes that the ids should refer to.
+    ``vocabulary`` is the hash of the genes that the ids should refer to; None does not ask.
 
     Raises
     ------
@@ -118,8 +118,8 @@ def read_parts(
         except (pa.ArrowInvalid, OSError) as error:
             msg = f"cannot read {file}: {error}. It is truncated; write the corpus again"
             raise ArtefactError(msg) from error
-        meant = (tables[-1].schema.metadata or {}).get(VOCABULARY.encode(), vocabulary.encode()).decode()
-        if meant != vocabulary:
+        meant = (tables[-1].schema.metadata or {}).get(VOCABULARY.encode(), b"").decode()
+        if vocabulary and meant and meant != vocabulary:
             msg = f"{file} refers to other genes ({meant}) than corpus.json ({vocabulary}): it is of another corpus; write the corpus again"
             raise ArtefactError(msg)
         lacking = [name for name in (*RESERVED, *columns) if name not in tables[-1].column_names]

@@ -249,7 +249,9 @@ def test_broken_corpora_say_what_is_wrong(tmp_path):
     part.write_bytes(content)
     record = json.loads((folder / "corpus.json").read_text())
     (folder / "corpus.json").write_text(json.dumps({**record, "n": 3}))
-    with pytest.raises(ArtefactError, match="holds 2 sentences of 3 genes in all, but corpus.json says 3 of 3: a part is missing"):
+    with pytest.raises(
+        ArtefactError, match="holds 2 sentences of 3 genes in all, but corpus.json says 3 of 3: a part is missing"
+    ):
         read_sentences(folder)
     (folder / "corpus.json").write_text(json.dumps({**record, "version": 99}))
     with pytest.raises(ArtefactError, match="version 99"):
