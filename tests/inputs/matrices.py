@@ -92,7 +92,9 @@ def _(box):
 def _(box):
     adata = cells(np.log1p(COUNTS * np.linspace(1.0, 1.7, 8)) * 1.3)
     assert c2s.encode(adata).encoding.values == "log"
-    return [box.said("encode", box.file(adata), box.path()), box.warned(c2s.RankDecoder.fit, adata)]
+    warned = box.warned(c2s.RankDecoder.fit, adata)
+    assert "they are taken for natural log1p CP10k" in warned
+    return [warned, box.said("encode", box.file(adata), box.path())]
 
 
 @case("scaled")

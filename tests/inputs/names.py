@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 import c2s
 from c2s.cells.genes import GeneVocabulary
@@ -136,4 +137,20 @@ def _(box):
     return [
         box.refused(DataError, c2s.encode, cells(names=[missing, *(f"c{i}" for i in range(1, N))]))
         for missing in (None, np.nan)
+    ]
+
+
+@case("obs-mixed")
+def _(box):
+    adata = cells()
+    adata.obs["dose"] = pd.Series([1, "high", *[2] * (N - 2)], index=adata.obs_names, dtype=object)
+    folder = box.path()
+    folder.mkdir()
+    for name, values in (("a", [1] * N), ("b", ["high"] * N)):
+        part = cells()
+        part.obs["dose"] = values
+        part.write_h5ad(folder / f"{name}.h5ad")
+    return [
+        box.refused(DataError, c2s.encode(adata).write, box.path()),
+        box.refused(DataError, c2s.encode_file, folder, box.path(), progress=False),
     ]
