@@ -88,6 +88,37 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ArtefactError(msg) from error
 
 
+def read_record(path: str | os.PathLike[str], *, kind: str, version: int) -> dict[str, Any]:
+    """Return the JSON mapping in ``path`` that says it is of this kind and of no later version.
+
+    Raises
+    ------
+    ArtefactError
+        The file cannot be read, is of another kind or of a later version.
+    """
+    record = read_json(path)
+    found = record if isinstance(record, dict) else {}
+    number = found.get("version", 0)
+    if found.get("format") != kind or not isinstance(number, int):
+        msg = f"{path} holds a record of {found.get('format')!r}, version {number!r}; expected {kind!r}. Write it again"
+        raise ArtefactError(msg)
+    if number > version:
+        msg = f"{path} is version {number} of {kind!r}; this c2s reads up to {version}: install a newer c2s"
+        raise ArtefactError(msg)
+    return found
+
+
+@contextmanager
+def whole_record(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what a record with missing or wrong fields makes the block raise into an ArtefactError that names ``path``."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        msg = f"{path} is damaged ({reason}); write it again"
+        raise ArtefactError(msg) from error
+
+
 def plain(value: Any) -> Any:
     """Return ``value`` with numpy scalars, arrays, paths and sets as what JSON can hold, and NaN as None."""
     if isinstance(value, dict):
@@ -169,7 +200,7 @@ def spare_inputs(out: str | os.PathLike[str] | None, *inputs: str | os.PathLike[
     Raises
     ------
     ArtefactError
-        An input lies at or below ``out``; inputs that are None are none.
+        An input lies at or below ``out``, or is a ``.zarr`` store that ``out`` lies in; inputs that are None are none.
     """
     if out is None:
         return
@@ -177,6 +208,9 @@ def spare_inputs(out: str | os.PathLike[str] | None, *inputs: str | os.PathLike[
     for path in inputs:
         if path is not None and Path(path).resolve().is_relative_to(target):
             msg = f"{out} is or holds {path}, which is an input; name another place for the output"
+            raise ArtefactError(msg)
+        if path is not None and Path(path).suffix == ".zarr" and target.is_relative_to(Path(path).resolve()):
+            msg = f"{out} lies in the store {path}, which is an input; name another place for the output"
             raise ArtefactError(msg)
 
 

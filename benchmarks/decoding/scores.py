@@ -62,8 +62,7 @@ def entry_scores(truth: sp.csr_matrix, decoded: sp.csr_matrix, means: np.ndarray
 def _median(measure: object, y: np.ndarray, z: np.ndarray, spans: list[slice]) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a gene with one value throughout has no correlation
-        found = [measure(y[span], z[span])[0] for span in spans]
-    return float(np.nanmedian(found))
+        return float(np.nanmedian([measure(y[span], z[span])[0] for span in spans]))
 
 
 def downstream(
