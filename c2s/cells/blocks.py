@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from c2s.artefacts import require_access
 from c2s.cells.columns import RECORD, Columns, TurnedRows, turn
 from c2s.cells.genes import OnCollision, listed, names_of
-from c2s.cells.reading import checked_matrix, merged_genes, unreadable
+from c2s.cells.reading import checked_matrix, merged_genes, require_numbers, unreadable
 from c2s.cells.rows import DenseRows, SparseRows
 from c2s.errors import ArtefactError, DataError
 
@@ -224,6 +225,7 @@ class _Opened:
 
 
 def _files(path: Path) -> list[Path]:
+    require_access(path)
     if not path.exists():
         msg = f"no file {path}; pass the path of an .h5ad file, a .zarr store or a folder of them"
         raise ArtefactError(msg)
@@ -242,6 +244,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _open(file: Path, layer: str | None) -> _Opened:
+    require_access(file)
     with _readable(file):
         store = _store(file)
         raw, layers = "raw" in store, sorted(store.get("layers", {}))
@@ -256,16 +259,17 @@ def _open(file: Path, layer: str | None) -> _Opened:
             found = f"layers {listed(layers) or 'none'}" + (" and raw" if raw else "")
             msg = f"{file.name} has no {place}; found {found}{hint}"
             raise DataError(msg)
-        names, part = names_of(ad.io.read_elem(store[genes]).index, "genes"), _part(store[place])
+        names, part = names_of(ad.io.read_elem(store[genes]).index, "genes"), _part(store[place], f"{file.name}:{place}")
     if part.shape[1] != len(names):
         msg = f"{file.name}: {place} is {part.shape[0]:,} × {part.shape[1]:,}, but there are {len(names):,} genes. Write it again"
         raise ArtefactError(msg)
     return _Opened(store, part, names, place, hint)
 
 
-def _part(element: Any) -> Rows | Columns:
+def _part(element: Any, label: str) -> Rows | Columns:
     kind = element.attrs.get("encoding-type", "array")
     if kind not in ("csr_matrix", "csc_matrix"):
+        require_numbers(element, label)
         n_rows, n_columns = element.shape
         return DenseRows(element, (int(n_rows), int(n_columns)))
     n_rows, n_columns = (int(size) for size in element.attrs["shape"])

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from c2s.artefacts import no_permission, require_access
 from c2s.cells.genes import OnCollision, apply_aliases, listed, names_of, refuse_duplicates
 from c2s.cells.scale import ADDITIVE, NAMES, scale_of
 from c2s.errors import ArtefactError, ConfigError, DataError
@@ -25,9 +26,10 @@ def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
     Raises
     ------
     ArtefactError
-        There is no such file, it is another format, or it cannot be read to its end.
+        There is no such file, it is another format, or it may not or cannot be read to its end.
     """
     file = Path(path)
+    require_access(file)
     if file.is_dir():
         msg = f"{file} is a folder; pass an .h5ad file. c2s encode (encode_file) also reads .zarr stores and folders of files"
         raise ArtefactError(msg)
@@ -46,7 +48,7 @@ def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
 def unreadable(file: Path, error: Exception) -> ArtefactError:
     """Return what to raise where reading ``file`` ended in ``error``."""
     if isinstance(error, PermissionError):
-        return ArtefactError(f"cannot read {file}: no permission; ask its owner, or copy it to where you may read")
+        return no_permission(file)
     size = f" ({file.stat().st_size:,} bytes)" if file.is_file() else ""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ArtefactError(
@@ -261,15 +263,28 @@ def checked_matrix(values: Any, *, label: str, hint: str = "") -> sp.csr_matrix:
     return matrix
 
 
-def _canonical(values: Any, label: str) -> tuple[sp.csr_matrix, bool]:
-    """Return values as sorted CSR without duplicates, int32, int64 or float32, and whether it is nobody else's."""
-    if isinstance(values, np.ndarray) and values.ndim != 2:
+def require_numbers(values: Any, label: str) -> None:
+    """Raise a DataError where an array, in memory or on disk, is no matrix of numbers; return None if it is.
+
+    Parameters
+    ----------
+    values
+        Anything with ``ndim`` and ``dtype``.
+    label : str
+        What it is called in the message.
+    """
+    if values.ndim != 2:
         msg = f"{label} has {values.ndim} dimensions; expected cells × genes"
         raise DataError(msg)
-    kind = values.dtype.kind
-    if kind not in "buif":
+    if values.dtype.kind not in "buif":
         msg = f"{label} holds {values.dtype} values; expected numbers. Convert it, e.g. by .astype('float32')"
         raise DataError(msg)
+
+
+def _canonical(values: Any, label: str) -> tuple[sp.csr_matrix, bool]:
+    """Return values as sorted CSR without duplicates, int32, int64 or float32, and whether it is nobody else's."""
+    require_numbers(values, label)
+    kind = values.dtype.kind
     if values.dtype == np.float16:  # scipy has no half precision
         values = values.astype(np.float32)
     if sp.issparse(values) and values.format in ("csr", "csc"):

@@ -231,8 +231,10 @@ def python_strings(obs: pd.DataFrame) -> pd.DataFrame:
 def _readable(file: Path) -> Iterator[None]:
     try:
         yield
+    except ArtefactError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
-        msg = f"cannot read {file}: {error}. It is truncated; write the corpus again"
+        msg = f"cannot read {file}: {str(error).rstrip('.')}. It is truncated; write the corpus again"
         raise ArtefactError(msg) from error
 
 
