@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.inputs_cases import CASES, Message
+from tests.inputs import artefacts, files, matrices  # noqa: F401  each fills the registry
+from tests.inputs.registry import CASES, Message
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "guide" / "inputs.md"
 ROWS = re.findall(r"^\| .+ \| (.+) <!-- (\S+) --> \|$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -259,7 +259,8 @@ def _open(file: Path, layer: str | None) -> _Opened:
             found = f"layers {listed(layers) or 'none'}" + (" and raw" if raw else "")
             msg = f"{file.name} has no {place}; found {found}{hint}"
             raise DataError(msg)
-        names, part = names_of(ad.io.read_elem(store[genes]).index, "genes"), _part(store[place], f"{file.name}:{place}")
+        names = names_of(ad.io.read_elem(store[genes]).index, "genes")
+        part = _part(store[place], f"{file.name}:{place}")
     if part.shape[1] != len(names):
         msg = f"{file.name}: {place} is {part.shape[0]:,} × {part.shape[1]:,}, but there are {len(names):,} genes. Write it again"
         raise ArtefactError(msg)
