@@ -68,7 +68,11 @@ docs: $(STAMPS)/docs
 notebooks: $(STAMPS)/test
 	$(BIN)/python -m pytest -m slow tests/test_notebooks.py
 
-bench: $(STAMPS)/core
+$(STAMPS)/bench: $(STAMPS)/core
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[bench]"
+	@touch $@
+
+bench: $(STAMPS)/bench
 	@test -n "$(NAME)" || { echo "make bench needs NAME, one of: $$(ls -d benchmarks/*/ | xargs -n1 basename | grep -v __ | tr '\n' ' ')" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.$(NAME).run $(ARGS)
 	$(BIN)/python -m benchmarks.render

@@ -88,6 +88,37 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ArtefactError(msg) from error
 
 
+def read_record(path: str | os.PathLike[str], *, kind: str, version: int) -> dict[str, Any]:
+    """Return the JSON mapping in ``path`` that says it is of this kind and of no later version.
+
+    Raises
+    ------
+    ArtefactError
+        The file cannot be read, is of another kind or of a later version.
+    """
+    record = read_json(path)
+    found = record if isinstance(record, dict) else {}
+    number = found.get("version", 0)
+    if found.get("format") != kind or not isinstance(number, int):
+        msg = f"{path} holds a record of {found.get('format')!r}, version {number!r}; expected {kind!r}. Write it again"
+        raise ArtefactError(msg)
+    if number > version:
+        msg = f"{path} is version {number} of {kind!r}; this c2s reads up to {version}: install a newer c2s"
+        raise ArtefactError(msg)
+    return found
+
+
+@contextmanager
+def whole_record(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what a record with missing or wrong fields makes the block raise into an ArtefactError that names ``path``."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        msg = f"{path} is damaged ({reason}); write it again"
+        raise ArtefactError(msg) from error
+
+
 def plain(value: Any) -> Any:
     """Return ``value`` with numpy scalars, arrays, paths and sets as what JSON can hold, and NaN as None."""
     if isinstance(value, dict):
@@ -107,27 +138,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     return value
-
-
-def require_access(path: Path) -> None:
-    """Raise an ArtefactError where ``path`` may not be read; return None if it may, or is not there.
-
-    Asked first, because of a file in a closed folder not even its existence can be told.
-    """
-    try:
-        path.stat()
-        readable = os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK)
-    except PermissionError:
-        readable = False
-    except OSError:  # not there
-        return
-    if not readable:
-        raise no_permission(path)
-
-
-def no_permission(path: Path) -> ArtefactError:
-    """Return what to raise where ``path`` may not be read."""
-    return ArtefactError(f"cannot read {path}: no permission; ask its owner, or copy it to where you may read")
 
 
 def check_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -190,7 +200,7 @@ def spare_inputs(out: str | os.PathLike[str] | None, *inputs: str | os.PathLike[
     Raises
     ------
     ArtefactError
-        An input lies at or below ``out``; inputs that are None are none.
+        An input lies at or below ``out``, or is a ``.zarr`` store that ``out`` lies in; inputs that are None are none.
     """
     if out is None:
         return
@@ -198,6 +208,9 @@ def spare_inputs(out: str | os.PathLike[str] | None, *inputs: str | os.PathLike[
     for path in inputs:
         if path is not None and Path(path).resolve().is_relative_to(target):
             msg = f"{out} is or holds {path}, which is an input; name another place for the output"
+            raise ArtefactError(msg)
+        if path is not None and Path(path).suffix == ".zarr" and target.is_relative_to(Path(path).resolve()):
+            msg = f"{out} lies in the store {path}, which is an input; name another place for the output"
             raise ArtefactError(msg)
 
 
@@ -240,15 +253,18 @@ def whole_folder(
         raise
     try:
         check_folder(target, overwrite=overwrite)  # again: the block may have taken hours
-        _swap(scratch, target)
+        _swap(scratch, target, replace=overwrite)
     except OSError as error:
         msg = f"cannot replace {target}: {error}. What was written is kept in {scratch}"
         raise ArtefactError(msg) from error
 
 
-def _swap(new: Path, target: Path) -> None:
-    """Put the folder ``new`` in the place of ``target``; an older one is deleted only after that."""
-    if not target.exists():
+def _swap(new: Path, target: Path, *, replace: bool) -> None:
+    """Put the folder ``new`` in the place of ``target``; an older one is deleted only after that.
+
+    Without ``replace`` the kernel refuses a target that another process has filled since it was looked at.
+    """
+    if not replace or not target.exists():
         new.rename(target)
         return
     old = _sibling(target)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from c2s import artefacts
 from c2s.artefacts import (
     OWN_FILES,
     atomic_path,
@@ -292,6 +293,25 @@ def test_files_that_appear_meanwhile_are_not_deleted(tmp_path):
     assert (folder / "thesis.docx").read_text() == "years of work"
     assert str(scratch) in str(error.value)
     assert (scratch / "part").read_text() == "hours of work"
+
+
+def test_a_folder_that_another_process_fills_between_look_and_swap_is_kept(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    real, looks = artefacts.check_folder, []
+
+    def filled_behind_the_look(path, *, overwrite=False):
+        found = real(path, overwrite=overwrite)
+        looks.append(path)
+        if len(looks) == 2:  # the last one before the swap
+            folder.mkdir()
+            (folder / "theirs").write_text("kept")
+        return found
+
+    monkeypatch.setattr(artefacts, "check_folder", filled_behind_the_look)
+    with pytest.raises(ArtefactError, match="cannot replace .*is kept in"), whole_folder(folder) as scratch:
+        (scratch / "ours").write_text("whole")
+    assert [path.name for path in folder.iterdir()] == ["theirs"]
+    assert (scratch / "ours").read_text() == "whole"
 
 
 def test_a_swap_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):

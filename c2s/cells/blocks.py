@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from c2s.artefacts import require_access
 from c2s.cells.columns import RECORD, Columns, TurnedRows, turn
 from c2s.cells.genes import OnCollision, listed, names_of
-from c2s.cells.reading import checked_matrix, merged_genes, require_numbers, unreadable
+from c2s.cells.matrix import checked_matrix, require_numbers, require_two_dimensions
+from c2s.cells.reading import merged_genes, unreadable
 from c2s.cells.rows import DenseRows, SparseRows
 from c2s.errors import ArtefactError, DataError
 
@@ -225,7 +225,6 @@ class _Opened:
 
 
 def _files(path: Path) -> list[Path]:
-    require_access(path)
     if not path.exists():
         msg = f"no file {path}; pass the path of an .h5ad file, a .zarr store or a folder of them"
         raise ArtefactError(msg)
@@ -244,9 +243,9 @@ def _files(path: Path) -> list[Path]:
 
 
 def _open(file: Path, layer: str | None) -> _Opened:
-    require_access(file)
     with _readable(file):
         store = _store(file)
+        _ = store["obs"], store["var"]  # what is no AnnData file lacks them
         raw, layers = "raw" in store, sorted(store.get("layers", {}))
         options = [
             f'layer="{name}"'
@@ -260,7 +259,10 @@ def _open(file: Path, layer: str | None) -> _Opened:
             msg = f"{file.name} has no {place}; found {found}{hint}"
             raise DataError(msg)
         names = names_of(ad.io.read_elem(store[genes]).index, "genes")
-        part = _part(store[place], f"{file.name}:{place}")
+        part = _part(store[place], f"{file.name}: {place}")
+    if not names:
+        msg = f"{file.name} is empty: {part.shape[0]:,} cells × 0 genes"
+        raise DataError(msg)
     if part.shape[1] != len(names):
         msg = f"{file.name}: {place} is {part.shape[0]:,} × {part.shape[1]:,}, but there are {len(names):,} genes. Write it again"
         raise ArtefactError(msg)
@@ -269,10 +271,11 @@ def _open(file: Path, layer: str | None) -> _Opened:
 
 def _part(element: Any, label: str) -> Rows | Columns:
     kind = element.attrs.get("encoding-type", "array")
-    if kind not in ("csr_matrix", "csc_matrix"):
-        require_numbers(element, label)
-        n_rows, n_columns = element.shape
-        return DenseRows(element, (int(n_rows), int(n_columns)))
+    values = element["data"] if kind in ("csr_matrix", "csc_matrix") else element
+    require_numbers(values.dtype, label)
+    if values is element:
+        require_two_dimensions(element.shape, label)
+        return DenseRows(element, (int(element.shape[0]), int(element.shape[1])))
     n_rows, n_columns = (int(size) for size in element.attrs["shape"])
     n_entries = int(element["data"].shape[0])
     if kind == "csc_matrix":

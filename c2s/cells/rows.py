@@ -36,6 +36,10 @@ class SparseRows:
             The three arrays do not fit each other.
         """
         indptr = self.group["indptr"][start : stop + 1]
+        falls = np.any(indptr[1:] < indptr[:-1])
+        if falls or indptr[-1] > self.n_entries or (start == 0 and indptr[0] != 0):
+            msg = f"the index points outside its {self.n_entries:,} values"
+            raise ValueError(msg)
         span = slice(int(indptr[0]), int(indptr[-1]))
         parts = (self.group["data"][span], self.group["indices"][span], indptr - indptr[0])
         return sp.csr_matrix(parts, shape=(stop - start, self.shape[1]))

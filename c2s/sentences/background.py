@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import pandas as pd
 
-from c2s.artefacts import hash_of, read_json, write_json
+from c2s.artefacts import hash_of, read_json, whole_record, write_json
 from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.cells.reading import expression
 from c2s.errors import ArtefactError, DataError
@@ -143,7 +143,8 @@ class Background:
         if not isinstance(record, dict) or "detection" not in record:
             msg = f"{source} holds no background; make one by Background.fit(adata).write(path) or c2s encode --ties background"
             raise ArtefactError(msg)
-        return cls.from_dict(record)
+        with whole_record(source):
+            return cls.from_dict(record)
 
 
 def _places(order: np.ndarray) -> np.ndarray:

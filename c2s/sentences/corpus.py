@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import pandas as pd
 
-from c2s.artefacts import read_json, require_access, whole_folder, write_json
+from c2s.artefacts import read_record, whole_folder, whole_record, write_json
 from c2s.cells.genes import GeneVocabulary, listed
 from c2s.cells.reading import refuse_repeated_cells
 from c2s.cells.scale import Scale
@@ -392,20 +392,22 @@ def read_sentences(
     """
     source = Path(folder)
     record = _record(source)
-    n, n_ids = record["n"], record["n_ids"]
-    vocabulary = GeneVocabulary.from_dict(record["vocabulary"])
-    background = None if record["background"] is None else Background.from_dict(record["background"])
+    with whole_record(source / "corpus.json"):
+        columns, n, n_ids = record["obs_columns"], int(record["n"]), int(record["n_ids"])
+        vocabulary, encoding = GeneVocabulary.from_dict(record["vocabulary"]), Encoding(**record["encoding"])
+        background = None if record["background"] is None else Background.from_dict(record["background"])
     mapped = is_large(n_ids) if memory_map is None else memory_map
-    n_expressed, obs = read_obs(source, record["obs_columns"], compact=mapped)
+    n_expressed, obs = read_obs(source, columns, vocabulary=vocabulary.hash, compact=mapped)
     if mapped:
         ids, offsets = mapped_flat(source, record, obs.index, n_genes=len(vocabulary), cache=cache)
     else:
         ids, offsets = read_flat(source, n=n, n_ids=n_ids)
     make = CellSentences._of_checked if mapped else CellSentences
-    return make(
-        ids=ids, offsets=offsets, n_expressed=n_expressed, vocabulary=vocabulary, obs=obs,
-        encoding=Encoding(**record["encoding"]), background=background,
-    )  # fmt: skip
+    with whole_record(source):
+        return make(
+            ids=ids, offsets=offsets, n_expressed=n_expressed, vocabulary=vocabulary, obs=obs, encoding=encoding,
+            background=background,
+        )  # fmt: skip
 
 
 def read_vocabulary(folder: str | os.PathLike[str]) -> GeneVocabulary:
@@ -425,15 +427,10 @@ def is_corpus(path: str | os.PathLike[str]) -> bool:
 
 
 def _record(source: Path) -> dict[str, Any]:
-    require_access(source)
     if not is_corpus(source):
         msg = f"{source} is not a corpus (no corpus.json); make one by c2s encode, or sentences.write(folder)"
         raise ArtefactError(msg)
-    record: dict[str, Any] = read_json(source / "corpus.json")
-    if record.get("format") != "c2s-corpus" or record.get("version", 0) > FORMAT_VERSION:
-        msg = f"{source}/corpus.json is version {record.get('version')} of {record.get('format')!r}; this c2s reads {FORMAT_VERSION}"
-        raise ArtefactError(msg)
-    return record
+    return read_record(source / "corpus.json", kind="c2s-corpus", version=FORMAT_VERSION)
 
 
 def _ids_of(row: Sequence[int] | Sequence[str] | np.ndarray, vocabulary: GeneVocabulary) -> np.ndarray:

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from c2s.artefacts import read_json, require_access, whole_folder, write_json
+from c2s.artefacts import read_record, whole_folder, whole_record, write_json
 from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.cells.normalise import to_log1p_cp10k
 from c2s.cells.reading import expression
@@ -353,40 +353,50 @@ class RankDecoder:
             It is not a decoder, it is of another version, or a file is missing or truncated.
         """
         source = Path(folder)
-        require_access(source)
         if not (source / "decoder.json").is_file() and (source / "decoder" / "decoder.json").is_file():
             source = source / "decoder"
         if not (source / "decoder.json").is_file():
             msg = f"{source} holds no decoder.json; make one by c2s encode --fit-decoder, or RankDecoder.fit(adata).write(folder)"
             raise ArtefactError(msg)
-        record = read_json(source / "decoder.json")
-        found = f"{source}/decoder.json is version {record.get('version')} of {record.get('format')!r}"
-        if record.get("format") != "c2s-decoder" or record.get("version", 0) > FORMAT_VERSION:
-            msg = f"{found}; this c2s reads {FORMAT_VERSION}"
-            raise ArtefactError(msg)
+        record = read_record(source / "decoder.json", kind="c2s-decoder", version=FORMAT_VERSION)
         if record.get("version", 0) < FORMAT_VERSION:
-            msg = f"{found} (model {record.get('model')!r}), which this c2s no longer reads; fit it again: c2s encode --fit-decoder, or c2s train"
+            msg = (
+                f"{source}/decoder.json is version {record.get('version')} (model {record.get('model')!r}), which this c2s no "
+                "longer reads; fit it again: c2s encode --fit-decoder, or c2s train"
+            )
             raise ArtefactError(msg)
-        parts: dict[str, Any] = dict.fromkeys(_PARTS)
-        try:
-            arrays = load_file(source / "genes.safetensors")
-            for name, kind in _PARTS.items():
-                if record[name] is not None:
-                    parts[name] = kind.from_dict(record[name], arrays[name])
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            msg = f"cannot read {source / 'genes.safetensors'}: {error}; write the decoder again"
-            raise ArtefactError(msg) from error
-        return cls(
-            **{name: record[name] for name in _PLAIN},
-            vocabulary=GeneVocabulary.from_dict(record["vocabulary"]),
-            encoding=Encoding(**record["encoding"]),
-            background=None if record["background"] is None else Background.from_dict(record["background"]),
-            **parts,
-        )
+        with whole_record(source / "decoder.json"):
+            vocabulary = GeneVocabulary.from_dict(record["vocabulary"])
+            numbers = {name: float(record[name]) for name in ("intercept", "slope")}
+            return cls(
+                **{name: record[name] for name in _PLAIN} | numbers,
+                vocabulary=vocabulary,
+                encoding=Encoding(**record["encoding"]),
+                background=None if record["background"] is None else Background.from_dict(record["background"]),
+                **_read_parts(source / "genes.safetensors", record, len(vocabulary)),
+            )
 
 
 _PLAIN = ("model", "normalised_from", "median_n_expressed", "n_cells", "intercept", "slope", "clip")
 _PARTS: dict[str, Any] = {"surface": Surface, "ladder": Ladder, "spread": ErrorSpread, "ladder_spread": ErrorSpread}
+
+
+def _read_parts(path: Path, record: dict[str, Any], n_genes: int) -> dict[str, Any]:
+    """Return the fitted parts of a decoder, None for those it has not."""
+    try:
+        arrays = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        msg = f"cannot read {path}: {error}; write the decoder again"
+        raise ArtefactError(msg) from error
+    for name, array in arrays.items():
+        size = array.shape[1 if name == "surface" else 0] if array.ndim else 0
+        if size != n_genes or array.dtype.kind != "f" or not np.isfinite(array).all():
+            msg = f"{path} holds {name} {array.dtype} {array.shape}; {n_genes:,} genes need as many finite numbers: write the decoder again"
+            raise ArtefactError(msg)
+    return {
+        name: None if record[name] is None else kind.from_dict(record[name], arrays[name])
+        for name, kind in _PARTS.items()
+    }
 
 
 def _draw_cells(
@@ -396,7 +406,7 @@ def _draw_cells(
     matrix, _ = expression(adata, layer=layer, on_collision=on_collision, aliases=aliases)
     if matrix.nnz <= MAX_FIT_ENTRIES:
         return adata
-    order = np.random.default_rng(seed % 10**16).permutation(matrix.shape[0])  # any whole number is a seed
+    order = np.random.default_rng(seed).permutation(matrix.shape[0])
     kept = max(1, int(np.searchsorted(np.cumsum(np.diff(matrix.indptr)[order]), MAX_FIT_ENTRIES)))
     logger.info("the decoder is fitted to %d of %d cells (four million values)", kept, len(order))
     return adata[np.sort(order[:kept])]

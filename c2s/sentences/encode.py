@@ -152,7 +152,7 @@ def own_vocabulary(genes: list[str], *, species: str | None = None) -> GeneVocab
     """Return the vocabulary of the cells' own genes, and warn of names that differ by the case of letters only."""
     pairs = twins(genes)
     if pairs:
-        logger.warning("%d gene names differ by case only and stay different genes: %s", len(pairs), listed(pairs, 6))
+        logger.info("%d gene names differ by case only and stay different genes: %s", len(pairs), listed(pairs, 6))
     return GeneVocabulary.from_symbols(genes, species=species)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from c2s.sentences.corpus import CellSentences
 
 RESERVED = ("cell", "ids", "n_expressed")
+VOCABULARY = "c2s_vocabulary"  # key of a shard's metadata: the hash of the genes its ids refer to
 MAX_ROWS = 131_072  # sentences a shard
 MAX_IDS = 1 << 24  # ids a shard, 64 MB in memory
 _IDS = "ids.list.element"
@@ -62,7 +63,8 @@ def obs_table(obs: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
 
 def _joined(sentences: CellSentences, obs: pa.Table) -> pa.Table:
     names = list(sentences.obs.index.astype(str))
-    return joined_table(names, sentences.ids, sentences.offsets, sentences.n_expressed, obs)
+    table = joined_table(names, sentences.ids, sentences.offsets, sentences.n_expressed, obs)
+    return table.replace_schema_metadata({VOCABULARY: sentences.vocabulary.hash})
 
 
 def joined_table(
@@ -145,6 +147,9 @@ def read_ids(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                 _require_columns(file, shard.schema_arrow.names, RESERVED)
                 for batch in shard.iter_batches(batch_size=READ_ROWS, columns=["ids"]):
                     lists = batch.column(0)
+                    if lists.null_count or lists.flatten().null_count:
+                        msg = f"{file} holds missing or foreign values in ids; write the corpus again"
+                        raise ArtefactError(msg)
                     ids = lists.flatten().to_numpy().astype(np.int32, copy=False)
                     yield ids, np.diff(lists.offsets.to_numpy()).astype(np.int64)
 
@@ -178,17 +183,21 @@ def read_runs(folder: Path, *, n: int, n_ids: int) -> Iterator[tuple[int, int, n
             yield row, start, ids, start + np.cumsum(lengths)
         row, start = row + len(lengths), start + len(ids)
     if (row, start) != (n, n_ids):
-        msg = f"{folder} holds {row:,} of {n:,} sentences and {start:,} of {n_ids:,} genes: parts are missing; write the corpus again"
+        msg = f"{folder} holds {row:,} of {n:,} sentences and {start:,} of {n_ids:,} genes: a part is missing, too many or of another corpus; write the corpus again"
         raise ArtefactError(msg)
 
 
-def read_obs(folder: Path, columns: dict[str, str], *, compact: bool = False) -> tuple[np.ndarray, pd.DataFrame]:
+def read_obs(
+    folder: Path, columns: dict[str, str], *, vocabulary: str | None = None, compact: bool = False
+) -> tuple[np.ndarray, pd.DataFrame]:
     """Return n_expressed int32 and obs of every shard in ``folder``, in order.
 
     Parameters
     ----------
     columns : dict of str to str
         Column of the shards → column of ``obs``.
+    vocabulary : str, optional
+        Hash of the genes that the ids should refer to.
     compact : bool
         Keep cell names and columns of text as Arrow strings, about 25 bytes a value, instead of Python strings, about 100.
 
@@ -200,13 +209,19 @@ def read_obs(folder: Path, columns: dict[str, str], *, compact: bool = False) ->
     tables = []
     for file in part_files(folder):
         with _readable(file):
-            _require_columns(file, pq.read_schema(file).names, (*RESERVED, *columns))
+            schema = pq.read_schema(file)
+            _require_columns(file, schema.names, (*RESERVED, *columns))
+            _require_kinds(file, schema, vocabulary)
             tables.append(pq.read_table(file, columns=["cell", "n_expressed", *columns]))
     try:
         table = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         msg = f"the parts in {folder} do not fit each other: {error}. Write the corpus again"
         raise ArtefactError(msg) from error
+    gaps = [name for name in ("cell", "n_expressed") if table[name].null_count]
+    if gaps:
+        msg = f"the parts in {folder} hold missing or foreign values in {', '.join(gaps)}; write the corpus again"
+        raise ArtefactError(msg)
     text = pd.StringDtype("pyarrow")
     kinds = {pa.string(): text, pa.large_string(): text} if compact else {}
     obs = table.select(list(columns)).to_pandas(types_mapper=kinds.get).rename(columns=columns)
@@ -234,7 +249,7 @@ def _readable(file: Path) -> Iterator[None]:
     except ArtefactError:
         raise
     except (pa.ArrowInvalid, OSError) as error:
-        msg = f"cannot read {file}: {str(error).rstrip('.')}. It is truncated; write the corpus again"
+        msg = f"cannot read {file}: {error}. It is truncated; write the corpus again"
         raise ArtefactError(msg) from error
 
 
@@ -242,4 +257,15 @@ def _require_columns(file: Path, found: list[str], needed: Sequence[str]) -> Non
     lacking = [name for name in needed if name not in found]
     if lacking:
         msg = f"{file} has no columns {', '.join(lacking)}; write the corpus again"
+        raise ArtefactError(msg)
+
+
+def _require_kinds(file: Path, schema: pa.Schema, vocabulary: str | None) -> None:
+    meant = (schema.metadata or {}).get(VOCABULARY.encode(), b"").decode()
+    if vocabulary and meant and meant != vocabulary:
+        msg = f"{file} refers to other genes ({meant}) than corpus.json ({vocabulary}): it is of another corpus; write the corpus again"
+        raise ArtefactError(msg)
+    kind = schema.field("ids").type
+    if not pa.types.is_list(kind) or kind.value_type != pa.int32():
+        msg = f"{file} holds missing or foreign values in ids ({kind}); write the corpus again"
         raise ArtefactError(msg)

@@ -28,7 +28,7 @@ from c2s.errors import ArtefactError, ConfigError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import Ties
 from c2s.sentences.encode import fingerprint, rank_matrix
-from c2s.sentences.parquet import joined_table, part_writer
+from c2s.sentences.parquet import VOCABULARY, joined_table, part_writer
 
 PLAN_FILE, CELLS_FILE = "plan.json", "cells.arrow"
 SIGHT_SECONDS = 60.0  # until what one machine wrote is seen by another
@@ -235,6 +235,7 @@ def write_shard(
                     seed=plan.seed,
                 )
                 table = joined_table(names, ids, offsets, n_expressed, obs.drop_columns(["cell"]))
+                table = table.replace_schema_metadata({VOCABULARY: plan.vocabulary.hash})
                 if writer is None:
                     writer = files.enter_context(part_writer(temporary, table.schema))
                 writer.write_table(table, row_group_size=plan.block)

@@ -43,7 +43,7 @@ def c2s(*arguments):
 def test_there_and_back(folder):
     out = c2s("encode", folder / "cells.h5ad", folder / "corpus", "--n-genes", 12, "--fit-decoder")
     assert "40 sentences of" in out
-    assert "decoder (gene, fitted to 40 cells of counts)" in out
+    assert "decoder (gene_aware, fitted to 40 cells of counts)" in out
     sentences, expected = read_sentences(folder / "corpus"), encode(cells(), n_genes=12)
     np.testing.assert_array_equal(sentences.ids, expected.ids)
     assert sentences.encoding == expected.encoding

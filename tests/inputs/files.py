@@ -1,209 +1,282 @@
-"""Cases of files read, settings and outputs."""
+"""Files and folders that are read, settings, and places that are written."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
-import pytest
-from typer.testing import CliRunner
+import scipy.sparse as sp
 
 import c2s
-from c2s.cells.reading import read_cells
+from c2s.cells.genes import GeneVocabulary
 from c2s.cli import main
 from c2s.errors import ArtefactError, ConfigError, DataError
-from c2s.sentences.background import Background
-from c2s.sentences.decode import RankDecoder
-from c2s.sentences.stream import encode_file
-from tests.inputs.registry import (
-    CASES,
-    COUNTS,
-    GENES,
-    G,
-    Message,
-    N,
-    case,
-    cells,
-    file_of,
-    ranked_as,
-    refusal,
-    single,
-)
-
-# Files
+from tests.inputs.box import COUNTS, Box, case, cells
 
 
-def unread(path: Path) -> Message:
-    """Return what both readers of files say, after asserting that the streamed one is refused too."""
-    refusal(ArtefactError, lambda: encode_file(path, path.parent / "out", progress=False))
-    return refusal(ArtefactError, lambda: read_cells(path))
+def both(box: Box, path, error=ArtefactError, **settings) -> list[str]:
+    """Return what reading a path whole and block by block says."""
+    return [
+        box.refused(error, c2s.read_cells, path),
+        box.refused(error, c2s.encode_file, path, box.path(), progress=False, **settings),
+    ]
 
 
-@case("empty-folder")
-def _(folder: Path) -> str:
-    (folder / "atlas").mkdir()
-    return refusal(ArtefactError, lambda: encode_file(folder / "atlas", folder / "out", progress=False))
+def streamed(box: Box, path, error=ArtefactError, **settings) -> str:
+    return box.refused(error, c2s.encode_file, path, box.path(), progress=False, **settings)
 
 
-@case("other-suffix")
-def _(folder: Path) -> str:
-    (folder / "cells.csv").write_text("cell,GENE0\nc0,1\n")
-    return unread(folder / "cells.csv")
+@case("file-missing")
+def _(box):
+    return both(box, box.path(".h5ad"))
 
 
-@case("truncated-file")
-def _(folder: Path) -> str:
-    path = file_of(cells(single()), folder / "cells.h5ad")
-    path.write_bytes(path.read_bytes()[:5000])
-    return unread(path)
+@case("file-truncated")
+def _(box):
+    content, messages = box.file().read_bytes(), []
+    for share in (0.02, 0.5, 0.99):
+        cut = box.path(".h5ad")
+        cut.write_bytes(content[: int(share * len(content))])
+        messages += both(box, cut)
+    return messages
 
 
-@case("text-file")
-def _(folder: Path) -> str:
-    (folder / "cells.h5ad").write_text("no HDF5\n")
-    return unread(folder / "cells.h5ad")
+@case("file-other-format")
+def _(box):
+    table = box.path(".csv")
+    table.write_text("a,b")
+    return both(box, table)
 
 
-@case("empty-file")
-def _(folder: Path) -> str:
-    (folder / "cells.h5ad").touch()
-    return unread(folder / "cells.h5ad")
+@case("file-text")
+def _(box):
+    text = box.path(".h5ad")
+    text.write_text("cells")
+    empty = box.path(".h5ad")
+    empty.write_bytes(b"")
+    return [*both(box, text), *both(box, empty)]
 
 
-@case("no-permission")
-def _(folder: Path) -> str:
-    if os.geteuid() == 0:
-        pytest.skip("root may read every file")
-    path = file_of(cells(single()), folder / "closed" / "cells.h5ad")
-    path.chmod(0)
-    said = unread(path)
-    path.parent.chmod(0)  # now not even its existence can be told
-    try:
-        unread(path)
-        refusal(ArtefactError, lambda: encode_file(path.parent, folder / "out", progress=False))
-        refusal(ArtefactError, lambda: c2s.read_sentences(path.parent))
-        refusal(ArtefactError, lambda: RankDecoder.read(path.parent))
-    finally:
-        path.parent.chmod(0o700)
-    return said
+@case("file-other-hdf5")
+def _(box):
+    messages = []
+    for name in ("X", "matrix"):
+        file = box.path(".h5ad")
+        with h5py.File(file, "w") as store:
+            store[name] = COUNTS
+        messages += both(box, file)
+    return messages
 
 
-@case("text-in-file")
-def _(folder: Path) -> str:
-    path = file_of(cells(COUNTS.astype(str).astype(object)), folder / "cells.h5ad")
-    return refusal(DataError, lambda: encode_file(path, folder / "out", progress=False))
+@case("file-shape")
+def _(box):
+    file = box.file(cells(sp.csr_matrix(COUNTS)))
+    with h5py.File(file, "a") as store:
+        store["X"].attrs["shape"] = [12, 99]
+    return both(box, file)
 
 
-@case("other-genes")
-def _(folder: Path) -> str:
-    file_of(cells(), folder / "atlas" / "a.h5ad")
-    file_of(cells(COUNTS[:, 1:], genes=GENES[1:]), folder / "atlas" / "b.h5ad")
-    return refusal(DataError, lambda: encode_file(folder / "atlas", folder / "out", progress=False))
+@case("file-no-permission")
+def _(box):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    file = box.file()
+    box.patch.setattr("h5py.File", refuse)  # a mode of 000 does not stop root
+    return both(box, file)
 
 
-@case("shared-cells")
-def _(folder: Path) -> str:
-    file_of(cells(), folder / "atlas" / "a.h5ad")
-    file_of(cells(), folder / "atlas" / "b.h5ad")
-    encode_file(folder / "atlas", folder / "out", progress=False)
-    found = c2s.read_sentences(folder / "out")
-    assert list(found.obs.index) == [f"c{i}-{file}" for file in "ab" for i in range(N)]
-    ranked_as(np.vstack([COUNTS, COUNTS]), found)
-    return "name of its file"
+@case("folder-without-cells")
+def _(box):
+    folder = box.path()
+    folder.mkdir()
+    return [streamed(box, folder)]
 
 
-@case("missing-layer")
-def _(folder: Path) -> str:
-    adata = cells(layers={"counts": COUNTS})
-    path = file_of(adata, folder / "cells.h5ad")
-    refusal(DataError, lambda: encode_file(path, folder / "out", layer="spliced", progress=False))
-    return refusal(DataError, lambda: c2s.encode(adata, layer="spliced"))
+@case("folder-to-read-cells")
+def _(box):
+    folder = box.path()
+    folder.mkdir()
+    return [box.refused(ArtefactError, c2s.read_cells, folder)]
 
 
-@case("missing-raw")
-def _(folder: Path) -> str:
-    path = file_of(cells(), folder / "cells.h5ad")
-    refusal(DataError, lambda: encode_file(path, folder / "out", layer="raw", progress=False))
-    return refusal(DataError, lambda: c2s.encode(cells(), layer="raw"))
+@case("folder-named-file")
+def _(box):
+    folder, file = box.path(".h5ad"), box.path(".zarr")
+    folder.mkdir()
+    file.write_text("")
+    return [streamed(box, folder), streamed(box, file)]
 
 
-CASES["missing-file"] = lambda folder: unread(folder / "cells.h5ad")
-
-# Settings
-
-
-def unset(**settings: object) -> Message:
-    return refusal(ConfigError, lambda: c2s.encode(cells(), **settings))
-
-
-@case("foreign-background")
-def _(_: Path) -> str:
-    other = Background.fit(cells(genes=[f"OTHER{i}" for i in range(G)]))
-    return refusal(DataError, lambda: c2s.encode(cells(), background=other))
+@case("folder-other-genes")
+def _(box):
+    messages = []
+    for number, other in enumerate((cells()[:, :5].copy(), cells()[:, ::-1].copy())):
+        folder = box.path()
+        folder.mkdir()
+        cells().write_h5ad(folder / "a.h5ad")
+        other.write_h5ad(folder / f"b{number}.h5ad")
+        messages.append(streamed(box, folder, DataError))
+    return messages
 
 
-@case("negative-seed")
-def _(_: Path) -> str:
-    one, other = (c2s.encode(cells(), ties="hash", seed=seed) for seed in (-1, 0))
-    assert not np.array_equal(one.ids, other.ids)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("c2s.sentences.decode.MAX_FIT_ENTRIES", 300)  # fewer than the cells have: some are drawn
-        drawn = [RankDecoder.fit(cells(), ties="hash", seed=-1) for _ in range(2)]
-    assert 0 < drawn[0].n_cells == drawn[1].n_cells < N
-    return "as any other seed"
+@case("folder-with-damaged-file")
+def _(box):
+    folder = box.path()
+    folder.mkdir()
+    cells().write_h5ad(folder / "a.h5ad")
+    (folder / "b.h5ad").write_text("")
+    return [streamed(box, folder)]
 
 
-CASES.update(
-    {
-        "n-genes-zero": lambda _: unset(n_genes=0),
-        "n-genes-fraction": lambda _: unset(n_genes=0.5),
-        "unknown-ties": lambda _: unset(ties="random"),
-        "background-and-hash": lambda _: unset(ties="hash", background=Background.fit(cells())),
-        "background-path": lambda _: unset(background="corpus"),
-        "vocabulary-list": lambda _: unset(vocabulary=GENES),
-    }
-)
+@case("no-x")
+def _(box):
+    import anndata as ad
 
-# Outputs
+    adata = ad.AnnData(obs=cells().obs, var=cells().var, layers={"counts": COUNTS})
+    return box.both(DataError, adata)
+
+
+@case("no-layer")
+def _(box):
+    adata = cells()
+    adata.layers["counts"] = COUNTS
+    return box.both(DataError, adata, layer="count")
+
+
+@case("no-raw")
+def _(box):
+    return box.both(DataError, cells(), layer="raw")
+
+
+@case("genes-zero")
+def _(box):
+    return [*box.both(ConfigError, cells(), n_genes=0), *box.both(ConfigError, cells(), n_genes=-3)]
+
+
+@case("no-whole-number")
+def _(box):
+    return [
+        message
+        for settings in ({"n_genes": 2.5}, {"n_genes": "200"}, {"n_genes": True}, {"seed": "x", "ties": "hash"})
+        for message in box.both(ConfigError, cells(), **settings)
+    ]
+
+
+@case("unknown-ties")
+def _(box):
+    return box.both(ConfigError, cells(), ties="random")
+
+
+@case("background-other-ties")
+def _(box):
+    return box.both(ConfigError, cells(), ties="hash", background=c2s.Background.fit(cells()))
+
+
+@case("background-other-genes")
+def _(box):
+    other = c2s.Background(GeneVocabulary(("CD4", "X", "Y")), np.array([0.1, 0.2, 0.3]), 9)
+    return box.both(DataError, cells(), background=other)
+
+
+@case("background-type")
+def _(box):
+    return box.both(ConfigError, cells(), background="corpus")
+
+
+@case("background-none")
+def _(box):
+    empty = box.path(".json")
+    empty.write_text("{}")
+    return [box.refused(ArtefactError, c2s.Background.read, place) for place in (empty, box.corpus(ties="hash"))]
+
+
+@case("vocabulary-type")
+def _(box):
+    return [
+        *box.both(ConfigError, cells(), vocabulary=["CD4", "B2M"]),
+        box.refused(ConfigError, c2s.read_texts, ["CD4"], ["CD4", "B2M"]),
+    ]
+
+
+@case("unknown-collision")
+def _(box):
+    return box.both(ConfigError, cells(), on_collision="mean")
 
 
 @case("output-not-empty")
-def _(folder: Path) -> str:
-    path = file_of(cells(), folder / "cells.h5ad")
-    (folder / "out").mkdir()
-    (folder / "out" / "notes.txt").write_text("mine")
-    return refusal(ArtefactError, lambda: encode_file(path, folder / "out", progress=False))
+def _(box):
+    return [streamed_to(box, box.corpus())]
 
 
-@case("output-foreign")
-def _(folder: Path) -> str:
-    path = file_of(cells(), folder / "cells.h5ad")
-    (folder / "out").mkdir()
-    (folder / "out" / "notes.txt").write_text("mine")
-    said = refusal(ArtefactError, lambda: encode_file(path, folder / "out", overwrite=True, progress=False))
-    assert (folder / "out" / "notes.txt").read_text() == "mine"
+def streamed_to(box: Box, out, **settings) -> str:
+    return box.refused(ArtefactError, c2s.encode_file, box.file(), out, progress=False, **settings)
+
+
+@case("output-not-ours")
+def _(box):
+    folder = box.path()
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    message = streamed_to(box, folder, overwrite=True)
+    assert (folder / "thesis.txt").read_text() == "mine"
+    return [message]
+
+
+@case("output-is-file")
+def _(box):
+    return [streamed_to(box, box.file(), overwrite=True)]
+
+
+@case("output-below-file")
+def _(box):
+    return [streamed_to(box, box.file() / "out")]
+
+
+@case("output-read-only")
+def _(box):
+    box.patch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    return [streamed_to(box, box.path())]
+
+
+@case("output-no-room")
+def _(box):
+    box.patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    return [streamed_to(box, box.path())]
+
+
+@case("output-disk-full")
+def _(box):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    box.patch.setattr("c2s.sentences.stream.write_json", full)
+    said: list[str] = []
+    box.patch.setattr("typer.echo", lambda message, err=False: said.append(message) if err else None)
+    try:
+        main.run(["encode", str(box.file()), str(box.path())])
+    except SystemExit as stopped:
+        assert stopped.code == 2
     return said
 
 
-@case("output-is-input")
-def _(folder: Path) -> str:
-    out = c2s.encode(cells()).write(folder / "out")
-    path = file_of(cells(), out / "cells.h5ad")
-    ran = CliRunner().invoke(main.app, ["encode", str(path), str(out), "--overwrite"])
-    assert isinstance(ran.exception, ArtefactError)
-    said = refusal(ArtefactError, lambda: encode_file(path, out, overwrite=True, progress=False))
-    assert path.is_file()
-    return said
+@case("output-holds-input")
+def _(box):
+    corpus = box.corpus()
+    background = ("--background", corpus / "corpus.json", "--overwrite")
+    return [box.refused(ArtefactError, box.said, "encode", box.file(), corpus, *background)]
 
 
-@case("disk-full")
-def _(folder: Path) -> str:
-    path = file_of(cells(single()), folder / "cells.h5ad")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
-        said = refusal(ArtefactError, lambda: encode_file(path, folder / "out", progress=False))
-    assert [left.name for left in folder.iterdir() if left.is_dir()] == []
-    return said
+@case("output-in-store")
+def _(box):
+    store = box.path(".zarr")
+    cells().write_zarr(store)
+    return [box.refused(ArtefactError, box.said, "encode", store, store / "corpus")]
+
+
+@case("output-name")
+def _(box):
+    return [box.refused(ConfigError, box.said, "decode", box.corpus(), box.path(".csv"))]

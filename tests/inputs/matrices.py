@@ -1,276 +1,301 @@
-"""Cases of matrices, genes and cells in memory."""
+"""Matrices: what they hold and what holds them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
+import pytest
 import scipy.sparse as sp
 
 import c2s
-from c2s.cells.genes import GeneVocabulary
-from c2s.cells.normalise import to_log1p_cp10k
-from c2s.errors import DataError
-from c2s.sentences.stream import encode_file
-from tests.inputs.registry import (
-    CASES,
-    COUNTS,
-    GENES,
-    G,
-    N,
-    as_counts,
-    case,
-    cells,
-    changed,
-    file_of,
-    ranked_as,
-    refusal,
-    refused,
-    single,
-    warning,
-)
-
-# Matrix
+from c2s.cells.reading import expression
+from c2s.errors import ArtefactError, DataError
+from tests.inputs.box import COUNTS, GENES, Box, case, cells, texts
 
 
-for name, value in (("nan", np.nan), ("infinite", np.inf)):
-    CASES[name] = lambda _, value=value: refused(changed(value))
+def with_value(value, dtype=np.float32):
+    values = COUNTS.astype(dtype)
+    values[3, 2] = value
+    return values
 
 
-@case("negative-raw")
-def _(_: Path) -> str:
-    adata = cells()
-    adata.raw = adata.copy()
-    adata.X = adata.X - 1
-    ranked_as(COUNTS, c2s.encode(adata, layer="raw"))
-    return refusal(DataError, lambda: c2s.encode(adata))
+def cp10k(values=COUNTS, total=1e4):
+    return (values * (total / values.sum(axis=1, keepdims=True))).astype(np.float32)
 
 
-CP10K = 1e4 * COUNTS / COUNTS.sum(axis=1, keepdims=True)
-SCALES = {
-    "normalised": CP10K,
-    "log1p": np.log1p(CP10K),
-    "log2": np.log2(1 + CP10K),
-    "log10": np.log10(1 + CP10K),
-    "sqrt": np.sqrt(CP10K),
-}
+@case("nan")
+def _(box):
+    return [
+        *box.both(DataError, cells(with_value(np.nan))),
+        *box.both(DataError, cells(sp.csr_matrix(with_value(np.nan)))),
+    ]
 
 
-def _scale(values: np.ndarray, folder: Path) -> str:
-    """Return the name found, of cells in memory and in a file, after both gave the sentences of the counts."""
-    adata = cells(values.astype(np.float32))
+@case("infinite")
+def _(box):
+    return [*box.both(DataError, cells(with_value(np.inf))), *box.both(DataError, cells(with_value(-np.inf)))]
+
+
+@case("negative")
+def _(box):
+    centred = cells(COUNTS - 1.5)
+    centred.raw = cells()
+    return box.both(DataError, centred)
+
+
+def found(box: Box, values, scale: str) -> list[str]:
+    adata = cells(values)
+    assert c2s.encode(adata).encoding.values == scale
+    box.taken(adata)
+    return [box.said("encode", box.file(adata), box.path())]
+
+
+@case("counts")
+def _(box):
+    return found(box, COUNTS, "counts")
+
+
+@case("log1p")
+def _(box):
+    return found(box, np.log1p(cp10k()), "log1p")
+
+
+@case("log2")
+def _(box):
+    return found(box, np.log2(1 + cp10k()), "log2")
+
+
+@case("log10")
+def _(box):
+    return found(box, np.log10(1 + cp10k()), "log10")
+
+
+@case("square-root")
+def _(box):
+    return found(box, np.sqrt(COUNTS), "sqrt")
+
+
+@case("normalised")
+def _(box):
+    return found(box, cp10k(), "normalised")
+
+
+@case("corrected")
+def _(box):
+    adata = cells(COUNTS * np.linspace(40.0, 40.7, 8))
+    assert c2s.encode(adata).encoding.values == "linear"
+    return [box.said("encode", box.file(adata), box.path())]
+
+
+@case("unknown-base")
+def _(box):
+    adata = cells(np.log1p(COUNTS * np.linspace(1.0, 1.7, 8)) * 1.3)
+    assert c2s.encode(adata).encoding.values == "log"
+    warned = box.warned(c2s.RankDecoder.fit, adata)
+    assert "they are taken for natural log1p CP10k" in warned
+    return [warned, box.said("encode", box.file(adata), box.path())]
+
+
+@case("scaled")
+def _(box):
+    values = np.log1p(cp10k())
+    adata = cells(values / values.max(axis=0))
+    file = box.file(adata)
+    return [
+        box.warned(c2s.encode, adata),
+        box.said("encode", file, box.path()),
+        box.refused(DataError, c2s.RankDecoder.fit, adata),
+    ]
+
+
+@case("mixed-scales")
+def _(box):
+    adata = cells(np.vstack([COUNTS, np.log2(1 + cp10k())]))
+    return [box.warned(c2s.encode, adata), box.refused(DataError, c2s.RankDecoder.fit, adata)]
+
+
+@case("all-zero")
+def _(box):
+    return box.both(DataError, cells(COUNTS * 0))
+
+
+@case("empty-cells")
+def _(box):
+    values = COUNTS.copy()
+    values[[0, 5]] = 0
+    adata = cells(values)
     sentences = c2s.encode(adata)
-    written = encode_file(file_of(adata, folder / "cells.h5ad"), folder / "out", progress=False)
-    for found in (sentences, c2s.read_sentences(folder / "out")):
-        ranked_as(COUNTS, found)
-        assert found.encoding.values == written.values
-    expected, _ = to_log1p_cp10k(single())
-    np.testing.assert_allclose(to_log1p_cp10k(sp.csr_matrix(adata.X))[0].toarray(), expected.toarray(), rtol=1e-4)
-    return written.values
+    assert (sentences.text(0), sentences.n_expressed[5]) == ("", 0)
+    box.taken(adata, adata)
+    return []
 
 
-for name, transformed in SCALES.items():
-    CASES[name] = lambda folder, values=transformed: _scale(values, folder)
+@case("no-cells")
+def _(box):
+    return box.both(DataError, cells(COUNTS[:0]))
 
 
-@case("unit-range")
-def _(_: Path) -> str:
-    adata = cells((COUNTS / COUNTS.max(axis=0).clip(1)).astype(np.float32))
-    assert c2s.encode(adata).encoding.values == "scaled"
-    return warning(lambda: c2s.encode(adata))
+@case("no-genes")
+def _(box):
+    return box.both(DataError, cells(COUNTS[:, :0]))
 
 
-@case("mixed")
-def _(_: Path) -> str:
-    values = np.where(np.arange(N)[:, None] % 2, COUNTS, np.log1p(CP10K)).astype(np.float32)
-    found = c2s.encode(cells(values))
-    ranked_as(COUNTS, found)
-    assert found.encoding.values == "mixed"
-    return warning(lambda: c2s.encode(cells(values)))
+@case("no-numbers")
+def _(box):
+    kinds = [COUNTS.astype(str), COUNTS.astype(complex)]
+    return [*(message for kind in kinds for message in box.both(DataError, cells(kind))),
+            box.refused(DataError, c2s.encode, cells(COUNTS.astype(object)))]  # fmt: skip
 
 
-@case("empty-cell")
-def _(_: Path) -> str:
-    counts = np.where(np.arange(N)[:, None] == 3, 0, COUNTS)
-    found = c2s.encode(cells(counts))
-    ranked_as(counts, found)
-    assert (found.lengths[3], found.n_expressed[3], found.text(3)) == (0, 0, "")
-    return "empty sentence"
+@case("boolean")
+def _(box):
+    box.taken(cells(COUNTS > 1), cells((COUNTS > 1).astype(int)))
+    return []
+
+
+@case("whole-types")
+def _(box):
+    for kind in (np.int8, np.uint8, np.uint16, np.uint32, np.int64, np.uint64):
+        box.taken(cells(COUNTS.astype(kind)), disk=kind is np.uint64)
+    return []
+
+
+@case("float-types")
+def _(box):
+    for kind in (np.float16, np.float64, np.longdouble):
+        box.taken(cells(COUNTS.astype(kind)), disk=kind is np.float16)
+    return []
+
+
+@case("huge-counts")
+def _(box):
+    for value, kind in ((2**31 + 5, np.int64), (2**63 + 5, np.uint64)):
+        assert c2s.encode(cells(with_value(value, kind))).genes(3)[0] == GENES[2]
+    close = cells(np.array([[2**40, 2**40 + 1, 1]]))
+    assert c2s.encode(close, ties="vocabulary").genes(0) == GENES[:3]  # a tie in single precision
+    return []
+
+
+@case("huge-fractions")
+def _(box):
+    return box.both(DataError, cells(with_value(1e300, np.float64)))
+
+
+@case("tiny-fractions")
+def _(box):
+    box.taken(cells(with_value(1e-300, np.float64)), cells(with_value(0)))
+    return []
 
 
 @case("three-dimensional")
-def _(folder: Path) -> str:
-    adata = cells(layers={"spliced": np.ones((N, G, 2))})
-    path = file_of(adata, folder / "cells.h5ad")
-    refusal(DataError, lambda: encode_file(path, folder / "out", layer="spliced", progress=False))
-    return refusal(DataError, lambda: c2s.encode(adata, layer="spliced"))
+def _(box):
+    adata = cells()
+    adata.layers["deep"] = np.ones((*COUNTS.shape, 2))
+    with pytest.raises(ValueError, match="2-dimensional"):
+        cells(np.ones((*COUNTS.shape, 2)))
+    return box.both(DataError, adata, layer="deep")
 
 
-@case("csc-file")
-def _(folder: Path) -> str:
-    path = file_of(cells(sp.csc_matrix(single())), folder / "cells.h5ad")
-    said = warning(lambda: encode_file(path, folder / "out", progress=False))
-    ranked_as(COUNTS, c2s.read_sentences(folder / "out"))
-    return said
+@case("csc")
+def _(box):
+    adata = cells(sp.csc_matrix(COUNTS))
+    box.taken(adata, disk=False)
+    box.taken(c2s.read_cells(box.file(adata)), disk=False)
+    return []
 
 
-@case("stored-zeros")
-def _(_: Path) -> str:
-    every = np.tile(np.arange(G), N)
-    matrix = sp.csr_matrix((COUNTS.ravel().astype(np.float32), every, np.arange(0, N * G + 1, G)), (N, G))
-    assert matrix.nnz > np.count_nonzero(COUNTS)
-    as_counts(matrix)
-    return "zeros count as absent"
+@case("dense")
+def _(box):
+    box.taken(cells(np.asfortranarray(COUNTS)))
+    return []
 
 
-@case("unsorted")
-def _(_: Path) -> str:
-    matrix = single()
-    for start, stop in zip(matrix.indptr, matrix.indptr[1:]):
-        for array in (matrix.indices, matrix.data):
-            array[start:stop] = array[start:stop][::-1].copy()
-    matrix.has_sorted_indices = False
-    return as_counts(matrix)
+@case("messy-sparse")
+def _(box):
+    matrix = sp.csr_matrix(COUNTS)
+    row = slice(matrix.indptr[2], matrix.indptr[3])
+    matrix.indices[row], matrix.data[row] = matrix.indices[row][::-1].copy(), matrix.data[row][::-1].copy()
+    twice = np.repeat(np.arange(matrix.nnz), 1 + (np.arange(matrix.nnz) == 0))  # the first entry in two parts
+    data = matrix.data[twice].astype(np.float32)
+    data[:2] = matrix.data[0] - 0.5, 0.5
+    messy = sp.csr_matrix(
+        (data, matrix.indices[twice], matrix.indptr + (np.arange(len(matrix.indptr)) > 0)), COUNTS.shape
+    )
+    absent = int(np.flatnonzero(COUNTS[-1] == 0)[0]) if (COUNTS[-1] == 0).any() else None
+    if absent is not None:
+        messy = sp.csr_matrix(
+            (np.append(messy.data, 0), np.append(messy.indices, absent), np.append(messy.indptr[:-1], messy.nnz + 1)),
+            COUNTS.shape,
+        )
+    before = messy.data.copy()
+    box.taken(cells(messy))
+    np.testing.assert_array_equal(messy.data, before)
+    return []
 
 
-@case("repeated-entries")
-def _(_: Path) -> str:
-    once = single()
-    twice = sp.csr_matrix((np.repeat(once.data, 2), np.repeat(once.indices, 2), 2 * once.indptr), (N, G))
-    as_counts(twice, 2 * COUNTS)
-    assert twice.nnz == 2 * once.nnz  # the caller's matrix is as it was
-    return "added up"
+@case("masked")
+def _(box):
+    adata = cells()
+    adata.layers["filled"] = np.ma.masked_array(COUNTS, mask=np.zeros_like(COUNTS))
+    assert texts(c2s.encode(adata, layer="filled")) == texts(c2s.encode(cells()))
+    return [box.refused(DataError, c2s.encode, cells(np.ma.masked_array(COUNTS, mask=COUNTS > 4)))]
 
 
-@case("outside-index")
-def _(_: Path) -> str:
-    adata = cells(single())
-    adata.X.indices[-1] = G + 5
-    return refusal(DataError, lambda: c2s.encode(adata))
-
-
-@case("no-x")
-def _(_: Path) -> str:
-    adata = ad.AnnData(var=pd.DataFrame(index=GENES), layers={"counts": COUNTS})
-    ranked_as(COUNTS, c2s.encode(adata, layer="counts"))
-    return refusal(DataError, lambda: c2s.encode(adata))
+@case("dask")
+def _(box):
+    arrays = pytest.importorskip("dask.array")
+    lazy = arrays.from_array(COUNTS, chunks=(5, 8))
+    for values in (lazy, lazy.map_blocks(sp.csr_matrix)):
+        box.taken(cells(values), disk=False)
+    return []
 
 
 @case("backed")
-def _(folder: Path) -> str:
-    backed = ad.read_h5ad(file_of(cells(single()), folder / "cells.h5ad"), backed="r")
-    try:
-        ranked_as(COUNTS, c2s.encode(backed))
-    finally:
+def _(box):
+    import anndata as ad
+
+    for values in (COUNTS, sp.csr_matrix(COUNTS)):
+        backed = ad.read_h5ad(box.file(cells(values)), backed="r")
+        box.taken(backed, disk=False)
+        assert texts(c2s.encode(backed[2:5], background=c2s.Background.fit(cells()))) == texts(c2s.encode(cells()))[2:5]
         backed.file.close()
-    return "read into memory"
+    return []
 
 
-CASES.update(
-    {
-        "negative": lambda _: refused((COUNTS - COUNTS.mean(axis=0)) / (COUNTS.std(axis=0) + 1)),
-        "all-zero": lambda _: refused(0 * COUNTS),
-        "no-cells": lambda _: refused(COUNTS[:0]),
-        "no-genes": lambda _: refused(COUNTS[:, :0]),
-        "text-values": lambda _: refused(COUNTS.astype(str).astype(object)),
-        "complex": lambda _: refused(COUNTS.astype(complex)),
-        "bool": lambda _: as_counts(COUNTS > 0, (COUNTS > 0).astype(int)),
-        "unsigned": lambda _: as_counts(COUNTS.astype(np.uint8)),
-        "large-counts": lambda _: as_counts(COUNTS * np.int64(2**31), COUNTS * 2**31),
-        "half": lambda _: as_counts(COUNTS.astype(np.float16)),
-        "beyond-single": lambda _: refused(changed(1e39, "float64")),
-        "csc": lambda _: as_counts(sp.csc_matrix(single())),
-        "dense": lambda _: as_counts(COUNTS),
-    }
-)
-
-# Genes
+@case("coo")
+def _(box):
+    with pytest.raises(ValueError, match="Only CSR and CSC matrices are supported"):
+        cells(sp.coo_matrix(COUNTS))
+    return ["Only CSR and CSC matrices are supported"]
 
 
-@case("repeated-genes-sum")
-def _(_: Path) -> str:
-    added = COUNTS[:, 1:].copy()
-    added[:, 0] += COUNTS[:, 0]
-    found = c2s.encode(cells(genes=["GENE1", *GENES[1:]]), on_collision="sum")
-    assert list(found.vocabulary.symbols) == GENES[1:]
-    ranked_as(added, found)
-    return "added up"
+@case("matrix-and-frame")
+def _(box):
+    import anndata as ad
+
+    box.taken(cells(np.matrix(COUNTS)))
+    names = [f"c{i}" for i in range(len(COUNTS))]
+    box.taken(ad.AnnData(pd.DataFrame(COUNTS, index=names, columns=GENES)))
+    return []
 
 
-@case("sum-logarithms")
-def _(_: Path) -> str:
-    adata = cells(SCALES["log1p"], genes=["GENE1", *GENES[1:]])
-    return refusal(DataError, lambda: c2s.encode(adata, on_collision="sum"))
+@case("damaged-index")
+def _(box):
+    messages = []
+    for part, place, value in (("indices", 3, 10**6), ("indices", 3, -2), ("indptr", 4, 10**6), ("indptr", 0, 3)):
+        file = box.file(cells(sp.csr_matrix(COUNTS)))
+        with h5py.File(file, "a") as store:
+            values = store[f"X/{part}"][:]
+            values[place] = value
+            store[f"X/{part}"][...] = values
+        messages.append(box.refused(DataError, expression, c2s.read_cells(file)))
+        messages.append(box.refused((DataError, ArtefactError), c2s.encode_file, file, box.path(), progress=False))
+    return messages
 
 
-@case("case-twins")
-def _(_: Path) -> str:
-    adata = cells(genes=["gene1", *GENES[1:]])
-    ranked_as(COUNTS, c2s.encode(adata))
-    return warning(lambda: c2s.encode(adata))
-
-
-MOUSE = [f"Gene{i}" for i in range(G)]
-
-
-@case("unnamed-gene")
-def _(_: Path) -> str:
-    adata = ad.AnnData(COUNTS, var=pd.DataFrame(index=[*GENES[1:], None]))
-    return refusal(DataError, lambda: c2s.encode(adata))
-
-
-@case("space-within")
-def _(_: Path) -> str:
-    found = c2s.encode(cells(genes=["GENE 0", *GENES[1:]]))
-    ranked_as(COUNTS, found)
-    assert c2s.write_texts(found, delimiter="\t")[0].as_py().split("\t") == found.genes(0)
-    return refusal(DataError, lambda: c2s.write_texts(found))
-
-
-@case("few-shared")
-def _(_: Path) -> str:
-    vocabulary = GeneVocabulary.from_symbols([*GENES[:20], *(f"OTHER{i}" for i in range(40))])
-    return refusal(DataError, lambda: c2s.encode(cells(), vocabulary=vocabulary))
-
-
-@case("ensembl")
-def _(_: Path) -> str:
-    ids = [f"ENSG{i:011d}" for i in range(G)]
-    return refusal(DataError, lambda: c2s.encode(cells(genes=ids), vocabulary=GeneVocabulary.from_symbols(GENES)))
-
-
-CASES.update(
-    {
-        "repeated-genes": lambda _: refusal(DataError, lambda: c2s.encode(cells(genes=["GENE1", *GENES[1:]]))),
-        "two-species": lambda _: refusal(DataError, lambda: c2s.encode(cells(genes=GENES[:30] + MOUSE[30:]))),
-        "blank-gene": lambda _: refusal(DataError, lambda: c2s.encode(cells(genes=["", *GENES[1:]]))),
-        "space-around": lambda _: refusal(DataError, lambda: c2s.encode(cells(genes=["GENE0 ", *GENES[1:]]))),
-        "other-species": lambda _: refusal(
-            DataError, lambda: c2s.encode(cells(genes=MOUSE), vocabulary=GeneVocabulary.from_symbols(GENES))
-        ),
-    }
-)
-
-# Cells
-
-
-@case("repeated-cells")
-def _(_: Path) -> str:
-    adata = cells()
-    adata.obs_names = ["c0", "c0", *adata.obs_names[2:]]
-    return refusal(DataError, lambda: c2s.encode(adata))
-
-
-@case("unnamed-cell")
-def _(_: Path) -> str:
-    adata = ad.AnnData(COUNTS, obs=pd.DataFrame(index=[None, *map(str, range(1, N))]))
-    return refusal(DataError, lambda: c2s.encode(adata))
-
-
-CASES.update(
-    {
-        "not-anndata": lambda _: refusal(DataError, lambda: c2s.encode(COUNTS)),
-    }
-)
+@case("not-anndata")
+def _(box):
+    return [box.refused(DataError, c2s.encode, wrong) for wrong in ("cells.h5ad", COUNTS, pd.DataFrame(COUNTS))] + [
+        box.refused(DataError, c2s.RankDecoder.fit, COUNTS), box.refused(DataError, c2s.Background.fit, "cells.h5ad")
+    ]  # fmt: skip

@@ -10,7 +10,9 @@ import sys
 import time
 
 import pytest
+from typer.testing import CliRunner
 
+from c2s.cli.main import app
 from c2s.errors import ConfigError, DataError, MissingDependencyError
 from c2s.sentences import cluster
 from c2s.sentences.stream import encode_file
@@ -57,6 +59,13 @@ def test_the_bytes_are_those_of_the_local_run(tmp_path, whole, workers):
     assert bytes_of(tmp_path / "out") == whole
     assert (written.n_cells, written.resumed) == (N, 0)
     assert names_in(tmp_path) == ["cells.h5ad", "out", "whole"]
+
+
+def test_the_command_takes_the_address(tmp_path, whole, workers):
+    more = ["--n-genes", "9", "--fit-decoder", "--scheduler", workers.scheduler_address]
+    done = CliRunner().invoke(app, ["encode", str(tmp_path / "cells.h5ad"), str(tmp_path / "out"), *more])
+    assert done.exit_code == 0, done.output
+    assert bytes_of(tmp_path / "out") == whole
 
 
 def dies_in_its_second_shard():

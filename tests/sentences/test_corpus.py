@@ -249,7 +249,7 @@ def test_broken_corpora_say_what_is_wrong(tmp_path):
     part.write_bytes(content)
     record = json.loads((folder / "corpus.json").read_text())
     (folder / "corpus.json").write_text(json.dumps({**record, "n": 3}))
-    with pytest.raises(ArtefactError, match="holds 2 of 3 sentences"):
+    with pytest.raises(ArtefactError, match="holds 2 of 3 sentences and 3 of 3 genes: a part is missing"):
         read_sentences(folder)
     (folder / "corpus.json").write_text(json.dumps({**record, "version": 99}))
     with pytest.raises(ArtefactError, match="version 99"):

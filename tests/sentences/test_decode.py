@@ -232,13 +232,18 @@ def test_broken_folders_say_what_is_wrong(tmp_path, gene_decoder):
         RankDecoder.read(folder)
 
 
-def test_log_values_are_taken_as_they_are(train):
+@pytest.mark.parametrize(("scale", "unit"), [("log1p", 1.0), ("log2", np.log(2)), ("log10", np.log(10))])
+def test_logarithms_to_any_base_give_the_decoder_of_the_counts(train, scale, unit):
     logged = train.copy()
-    logged.X = truth_of(train)
-    assert RankDecoder.fit(train).normalised_from == "counts"
-    one, other = RankDecoder.fit(logged), RankDecoder.fit(train)
-    assert one.normalised_from == "log1p"
+    logged.X = truth_of(train) / np.float32(unit)
+    one, other = (RankDecoder.fit(cells, model="depth_aware") for cells in (logged, train))
+    assert (one.normalised_from, other.normalised_from) == (scale, "counts")
+    assert (one.encoding.values, other.encoding.values) == (scale, "counts")
     assert (one.slope, one.intercept) == pytest.approx((other.slope, other.intercept), rel=1e-4)
+    sentences = encode(train)
+    np.testing.assert_allclose(
+        one.decode(sentences).X.toarray(), other.decode(sentences).X.toarray(), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_many_values_are_sampled_by_the_seed(train, monkeypatch, caplog):
