@@ -140,6 +140,27 @@ def plain(value: Any) -> Any:
     return value
 
 
+def require_access(path: Path) -> None:
+    """Raise an ArtefactError where ``path`` may not be read; return None if it may, or is not there.
+
+    Asked first, because of a file in a closed folder not even its existence can be told.
+    """
+    try:
+        path.stat()
+        readable = os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK)
+    except PermissionError:
+        readable = False
+    except OSError:  # not there
+        return
+    if not readable:
+        raise no_permission(path)
+
+
+def no_permission(path: Path) -> ArtefactError:
+    """Return what to raise where ``path`` may not be read."""
+    return ArtefactError(f"cannot read {path}: no permission; ask its owner, or copy it to where you may read")
+
+
 def check_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Return ``path`` if :func:`atomic_path` may write that file; nothing is touched, so ask before the work.
 
