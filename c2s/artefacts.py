@@ -141,19 +141,16 @@ def plain(value: Any) -> Any:
 
 
 def require_access(path: Path) -> None:
-    """Raise an ArtefactError where ``path`` may not be read; return None if it may, or is not there.
+    """Raise an ArtefactError where ``path`` lies in, or is, a folder that may not be read; return None otherwise.
 
-    Asked first, because of a file in a closed folder not even its existence can be told.
+    Asked first, because in a closed folder not even what is there can be told.
     """
     try:
-        path.stat()
-        readable = os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK)
-    except PermissionError:
-        readable = False
-    except OSError:  # not there
-        return
-    if not readable:
-        raise no_permission(path)
+        if path.is_dir():
+            os.scandir(path).close()
+            os.stat(f"{path}/.")  # noqa: PTH116  pathlib drops the dot, which asks for more
+    except PermissionError as error:
+        raise no_permission(path) from error
 
 
 def no_permission(path: Path) -> ArtefactError:
