@@ -140,6 +140,24 @@ def plain(value: Any) -> Any:
     return value
 
 
+def require_access(path: Path) -> None:
+    """Raise an ArtefactError where ``path`` lies in, or is, a folder that may not be read; return None otherwise.
+
+    Asked first, because in a closed folder not even what is there can be told.
+    """
+    try:
+        if path.is_dir():
+            os.scandir(path).close()
+            os.stat(f"{path}/.")  # noqa: PTH116  pathlib drops the dot, which asks for more
+    except PermissionError as error:
+        raise no_permission(path) from error
+
+
+def no_permission(path: Path) -> ArtefactError:
+    """Return what to raise where ``path`` may not be read."""
+    return ArtefactError(f"cannot read {path}: no permission; ask its owner, or copy it to where you may read")
+
+
 def check_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Return ``path`` if :func:`atomic_path` may write that file; nothing is touched, so ask before the work.
 

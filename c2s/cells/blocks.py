@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from c2s.artefacts import require_access
 from c2s.cells.columns import RECORD, Columns, TurnedRows, turn
 from c2s.cells.genes import OnCollision, listed, names_of
 from c2s.cells.matrix import checked_matrix, require_numbers, require_two_dimensions
@@ -225,6 +226,7 @@ class _Opened:
 
 
 def _files(path: Path) -> list[Path]:
+    require_access(path)
     if not path.exists():
         msg = f"no file {path}; pass the path of an .h5ad file, a .zarr store or a folder of them"
         raise ArtefactError(msg)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from c2s.artefacts import no_permission, require_access
 from c2s.cells.genes import OnCollision, apply_aliases, listed, names_of, refuse_duplicates
 from c2s.cells.matrix import checked_matrix
 from c2s.cells.scale import ADDITIVE, NAMES, scale_of
@@ -27,6 +28,7 @@ def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
         There is no such file, it is another format, or it cannot be read to its end.
     """
     file = Path(path)
+    require_access(file)
     if file.is_dir():
         msg = f"{file} is a folder; pass an .h5ad file. c2s encode (encode_file) also reads .zarr stores and folders of files"
         raise ArtefactError(msg)
@@ -45,7 +47,7 @@ def read_cells(path: str | os.PathLike[str]) -> ad.AnnData:
 def unreadable(file: Path, error: Exception) -> ArtefactError:
     """Return what to raise where reading ``file`` ended in ``error``."""
     if isinstance(error, PermissionError):
-        return ArtefactError(f"cannot read {file}: no permission; ask its owner, or copy it to where you may read")
+        return no_permission(file)
     size = f" ({file.stat().st_size:,} bytes)" if file.is_file() else ""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ArtefactError(

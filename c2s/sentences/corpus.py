@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import pandas as pd
 
-from c2s.artefacts import read_record, whole_folder, whole_record, write_json
+from c2s.artefacts import read_record, require_access, whole_folder, whole_record, write_json
 from c2s.cells.genes import GeneVocabulary, listed
 from c2s.cells.reading import refuse_repeated_cells
 from c2s.cells.scale import Scale
@@ -427,6 +427,7 @@ def is_corpus(path: str | os.PathLike[str]) -> bool:
 
 
 def _record(source: Path) -> dict[str, Any]:
+    require_access(source)
     if not is_corpus(source):
         msg = f"{source} is not a corpus (no corpus.json); make one by c2s encode, or sentences.write(folder)"
         raise ArtefactError(msg)

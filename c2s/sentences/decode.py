@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from c2s.artefacts import read_record, whole_folder, whole_record, write_json
+from c2s.artefacts import read_record, require_access, whole_folder, whole_record, write_json
 from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.cells.normalise import to_log1p_cp10k
 from c2s.cells.reading import expression
@@ -353,6 +353,7 @@ class RankDecoder:
             It is not a decoder, it is of another version, or a file is missing or truncated.
         """
         source = Path(folder)
+        require_access(source)
         if not (source / "decoder.json").is_file() and (source / "decoder" / "decoder.json").is_file():
             source = source / "decoder"
         if not (source / "decoder.json").is_file():
@@ -406,7 +407,7 @@ def _draw_cells(
     matrix, _ = expression(adata, layer=layer, on_collision=on_collision, aliases=aliases)
     if matrix.nnz <= MAX_FIT_ENTRIES:
         return adata
-    order = np.random.default_rng(seed).permutation(matrix.shape[0])
+    order = np.random.default_rng(seed % 10**16).permutation(matrix.shape[0])  # any whole number is a seed
     kept = max(1, int(np.searchsorted(np.cumsum(np.diff(matrix.indptr)[order]), MAX_FIT_ENTRIES)))
     logger.info("the decoder is fitted to %d of %d cells (four million values)", kept, len(order))
     return adata[np.sort(order[:kept])]

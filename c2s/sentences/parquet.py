@@ -249,7 +249,7 @@ def _readable(file: Path) -> Iterator[None]:
     except ArtefactError:
         raise
     except (pa.ArrowInvalid, OSError) as error:
-        msg = f"cannot read {file}: {error}. It is truncated; write the corpus again"
+        msg = f"cannot read {file}: {str(error).rstrip('.')}. It is truncated; write the corpus again"
         raise ArtefactError(msg) from error
 
 

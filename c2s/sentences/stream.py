@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
 
-from c2s.artefacts import check_folder, hash_of, whole_folder, write_json
+from c2s.artefacts import check_folder, hash_of, spare_inputs, whole_folder, write_json
 from c2s.cells.blocks import MatrixBlocks, read_metadata, stamps
 from c2s.cells.genes import GeneVocabulary, OnCollision
 from c2s.cells.reading import refuse_repeated_cells
@@ -131,6 +131,7 @@ def encode_file(
     """
     check_settings(n_genes, ties, background, vocabulary, seed)
     target = check_folder(out, overwrite=overwrite)
+    spare_inputs(out, source)
     with ExitStack() as held:
         client = None if scheduler is None else held.enter_context(cluster.connected(scheduler))
         matrix = held.enter_context(MatrixBlocks.open(source, layer=layer, on_collision=on_collision))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
+import pytest
 import scipy.sparse as sp
 
 import c2s
@@ -89,6 +91,25 @@ def _(box):
     return both(box, file)
 
 
+@case("folder-closed")
+def _(box):
+    stat, closed = Path.stat, box.path()
+    inside = [closed / "cells.h5ad", closed]
+
+    def refuse(path, **settings):
+        if path in inside or path.parent in inside:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "stat", refuse)  # as of a folder of mode 000, which does not stop root
+        readers = (c2s.read_sentences, c2s.RankDecoder.read)
+        return [
+            *(message for path in inside for message in both(box, path)),
+            *(box.refused(ArtefactError, read, closed) for read in readers),
+        ]
+
+
 @case("folder-without-cells")
 def _(box):
     folder = box.path()
@@ -164,6 +185,16 @@ def _(box):
         for settings in ({"n_genes": 2.5}, {"n_genes": "200"}, {"n_genes": True}, {"seed": "x", "ties": "hash"})
         for message in box.both(ConfigError, cells(), **settings)
     ]
+
+
+@case("negative-seed")
+def _(box):
+    one, same, other = (c2s.encode(cells(), ties="hash", seed=seed) for seed in (-1, -1, 0))
+    assert one.ids.tolist() == same.ids.tolist() != other.ids.tolist()
+    box.patch.setattr("c2s.sentences.decode.MAX_FIT_ENTRIES", 40)  # so that cells are drawn
+    drawn = [c2s.RankDecoder.fit(cells(), ties="hash", seed=-1) for _ in range(2)]
+    assert 0 < drawn[0].n_cells == drawn[1].n_cells < len(COUNTS)
+    return []
 
 
 @case("unknown-ties")
@@ -267,7 +298,14 @@ def _(box):
 def _(box):
     corpus = box.corpus()
     background = ("--background", corpus / "corpus.json", "--overwrite")
-    return [box.refused(ArtefactError, box.said, "encode", box.file(), corpus, *background)]
+    cells().write_h5ad(corpus / "cells.h5ad")
+    settings = {"overwrite": True, "progress": False}
+    messages = [
+        box.refused(ArtefactError, box.said, "encode", box.file(), corpus, *background),
+        box.refused(ArtefactError, c2s.encode_file, corpus / "cells.h5ad", corpus, **settings),
+    ]
+    assert (corpus / "cells.h5ad").is_file()
+    return messages
 
 
 @case("output-in-store")
