@@ -207,7 +207,9 @@ def test_ids_and_names_are_checked_when_the_file_is_made(tmp_path):
     path = folder / "corpus.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "vocabulary": GeneVocabulary(tuple("ABCD")).to_dict()}))
-    with pytest.raises(ArtefactError, match="refers to other genes .*: it is of another corpus; write the corpus again"):
+    with pytest.raises(
+        ArtefactError, match="refers to other genes .*: it is of another corpus; write the corpus again"
+    ):
         read_sentences(folder, memory_map=True)
     path.write_text(json.dumps({**record, "n": 4}))
     with pytest.raises(ArtefactError, match="holds 3 of 4 sentences"):
