@@ -37,7 +37,7 @@ def skill_bars(skill: dict[tuple[str, str, str], list[float]], path: Path) -> No
         axis.bar(x, values, width=0.24, label=model, yerr=bars, error_kw={"linewidth": 0.8})
     axis.set_xticks(np.arange(len(groups)), [f"{data}\n{ties} ties" for data, ties in groups])
     axis.set(ylabel="skill over each gene's mean", ylim=(0, 1.02))
-    axis.legend(loc="lower right", framealpha=0.95)
+    axis.legend(loc="lower center", ncols=3, bbox_to_anchor=(0.5, 1.0), frameon=False)
     _save(figure, path)
 
 
