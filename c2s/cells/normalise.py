@@ -34,7 +34,7 @@ def _whole(data: np.ndarray) -> bool:
         odd = np.uint32(0)
         for entry in range(len(part)):
             value = part[entry]
-            odd += np.uint32((value < 0) | (np.int64(value) != value))  # NaN and infinity equal no whole number
+            odd += np.uint32(not (value >= 0 and value - np.floor(value) == 0))  # false for NaN and infinity
         if odd:
             return False
     return True

@@ -211,7 +211,7 @@ def rank_matrix(
     data = matrix.data
     if data.dtype == np.int64:
         data = data.astype(np.float32)  # counts beyond 2^31
-    whole = looks_like_counts(matrix)
+    whole = matrix.dtype.kind == "i" or looks_like_counts(matrix)
     if ties == "hash":
         cells = hash_of_names(barcodes, seed=seed)
         keys = hash_of_names(vocabulary.symbols, seed=seed)

@@ -125,7 +125,7 @@ def _rank(
                 keys = np.empty((len(rows), n_expressed[rows[-1]] + 1), dtype=dtype)
                 longest = fill(rows, keys, sizes)
                 keys = keys[:, :longest]
-                if longest > limit:
+                if longest > 2 * limit:  # below that, sorting all is as fast as selecting and sorting
                     keys.partition(limit - 1, axis=1)
                     keys = keys[:, :limit]
                 keys.sort(axis=1)
