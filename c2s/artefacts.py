@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ def _laid_out(value: Any, margin: str = "\n") -> str:
         return "{" + inner + f",{inner}".join(items) + margin + "}"
     if isinstance(value, list) and 0 < len(value) <= _SHORT:
         return "[" + inner + f",{inner}".join(_laid_out(item, inner) for item in value) + margin + "]"
+    kinds = set(map(type, value)) if isinstance(value, list) else set()
+    if kinds == {int}:
+        return str(value)
+    if kinds == {str}:
+        return "[" + ", ".join(map(encode_basestring, value)) + "]"
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 

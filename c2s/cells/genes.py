@@ -22,8 +22,8 @@ OnCollision = Literal["error", "sum"]
 
 _HUMAN = re.compile(r"(?=.*[A-Z])[A-Z0-9][A-Z0-9._/-]*(orf[A-Z0-9._-]*)?(?:ps|os|as)?$")  # CD4, C1orf112, HLA-A
 _MOUSE = re.compile(r"[A-Z][a-z0-9._-]*[a-z][A-Za-z0-9._-]*$|[0-9]+[A-Z0-9]+Rik$")  # Cd4, Gm1992, 0610009B22Rik
-_HUMAN_ID = re.compile("ENSG0|GRCh3|hg19_|hg38_").match
-_MOUSE_ID = re.compile("ENSMUSG0|mm10_|mm39_|mm9_|GRCm3").match
+_HUMAN_ID = ("ENSG0", "GRCh3", "hg19_", "hg38_")
+_MOUSE_ID = ("ENSMUSG0", "mm10_", "mm39_", "mm9_", "GRCm3")
 _LOOKED_AT = 4000  # symbols, at least, whose writing is looked at
 _MIXED_SHARE = 0.2  # of the genes that look like either species; annotation oddities stay below it
 
@@ -54,12 +54,14 @@ class GeneVocabulary:
         if not self.symbols:
             msg = "a gene vocabulary needs at least one gene"
             raise DataError(msg)
-        if set(map(type, self.symbols)) != {str} or not all(map(str.strip, self.symbols)):
+        words = set(map(type, self.symbols)) == {str}
+        bare = list(map(str.strip, self.symbols)) if words else []
+        if not words or not all(bare):
             wrong = [symbol for symbol in self.symbols if not isinstance(symbol, str) or not symbol.strip()]
             msg = f"gene symbols must be words; found {wrong[:5]!r}"
             raise DataError(msg)
-        hidden = [symbol for symbol in self.symbols if not symbol.isprintable() or symbol != symbol.strip()]
-        if hidden:
+        if bare != list(self.symbols) or not "".join(bare).isprintable():
+            hidden = [symbol for symbol in self.symbols if not symbol.isprintable() or symbol != symbol.strip()]
             msg = (
                 f"{len(hidden)} gene symbols have white space around them or hold invisible characters: {hidden[:5]!r}. "
                 r"Clean them, e.g. adata.var_names = adata.var_names.str.strip(' \ufeff\t\n')"
@@ -218,8 +220,7 @@ def guess_species(symbols: Sequence[str]) -> str:
     DataError
         Genes of both species, each at least a fifth of those recognised (or any pair of ENSG and ENSMUSG ids).
     """
-    human_ids = list(filter(_HUMAN_ID, symbols))
-    mouse_ids = list(filter(_MOUSE_ID, symbols))
+    human_ids, mouse_ids = _begin_with(_HUMAN_ID, symbols), _begin_with(_MOUSE_ID, symbols)
     if human_ids and mouse_ids:
         _refuse_mixture(human_ids, mouse_ids)
     if human_ids or mouse_ids:
@@ -240,11 +241,19 @@ def guess_species(symbols: Sequence[str]) -> str:
     return "human" if len(human) >= len(mouse) else "mouse"
 
 
-def twins(symbols: Iterable[str]) -> list[str]:
+def _begin_with(beginnings: tuple[str, ...], symbols: Sequence[str]) -> list[str]:
+    text = "\n".join(symbols)  # most data hold none of them: one search tells
+    return [symbol for symbol in symbols if symbol.startswith(beginnings)] if any(map(text.__contains__, beginnings)) else []
+
+
+def twins(symbols: Sequence[str]) -> list[str]:
     """Return the symbols that differ from another one by the case of letters only, in pairs."""
+    capitals = list(map(str.upper, symbols))
+    if len(set(capitals)) == len(capitals):
+        return []
     by_case: dict[str, list[str]] = {}
-    for symbol in symbols:
-        by_case.setdefault(symbol.upper(), []).append(symbol)
+    for symbol, capital in zip(symbols, capitals, strict=True):
+        by_case.setdefault(capital, []).append(symbol)
     return [symbol for group in by_case.values() if len(group) > 1 for symbol in group]
 
 
