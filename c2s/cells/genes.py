@@ -242,8 +242,10 @@ def guess_species(symbols: Sequence[str]) -> str:
 
 
 def _begin_with(beginnings: tuple[str, ...], symbols: Sequence[str]) -> list[str]:
-    text = "\n".join(symbols)  # most data hold none of them: one search tells
-    return [symbol for symbol in symbols if symbol.startswith(beginnings)] if any(map(text.__contains__, beginnings)) else []
+    text = "\n".join(symbols)
+    if not any(map(text.__contains__, beginnings)):  # as in most data
+        return []
+    return [symbol for symbol in symbols if symbol.startswith(beginnings)]
 
 
 def twins(symbols: Sequence[str]) -> list[str]:
