@@ -32,6 +32,8 @@ NAMES: dict[Scale, str] = {
 
 _ROWS, _VALUES = 48, 1 << 14  # of the sample: its rows at most (at least 4), its values about
 _TOLERANCE = 2e-3  # of a ratio that should be whole; single precision leaves 1e-4
+_ROUNDED = 1e-2  # of a step of rounding; single precision leaves 1e-3
+_SLACK = 0.05  # of a ratio, by rounding; above it whole numbers cannot be told from others
 _EQUAL = 1e-3  # relative spread of totals that are one total
 _ROUND_TOTALS = (1.0, 1e2, 1e4, 1e6)
 
@@ -109,7 +111,9 @@ def _shown(rows: _Rows) -> Scale | None:
         *(name for name, unit in LOGARITHMS.items() if top * unit < LOG_CEILING),
     ]
     undone = {scale: linear_values(rows.data, scale) for scale in scales}
-    misfits = {scale: _misfit(values, rows) for scale, values in undone.items()}
+    half = _rounding(rows.data) / 2
+    errors = {scale: np.abs(linear_values(rows.data + half, scale) - values) for scale, values in undone.items()}
+    misfits = {scale: _misfit(values, errors[scale], rows) for scale, values in undone.items()}
     fitting = {scale: misfit for scale, misfit in misfits.items() if misfit is not None}
     if "normalised" in fitting:
         fitting.pop("sqrt", None)  # squares of whole numbers are whole, too
@@ -133,11 +137,22 @@ def _holds_counts(rows: _Rows, fractional: _Rows, scale: Scale) -> bool:
         return not has_one_total(np.add.reduceat(linear_values(rows.data, scale), rows.starts))
 
 
-def _misfit(values: np.ndarray, rows: _Rows) -> float | None:
-    """Return how far the values are from whole multiples of their cell's smallest, or None if too far or too few."""
-    ratios = values / np.repeat(np.minimum.reduceat(values, rows.starts), rows.lengths)
-    told = (ratios > 1.5) & (ratios < 500)  # a ratio of one says nothing, a large one is not exact enough
-    off = np.where(told, np.abs(ratios - np.rint(ratios)), 0.0)
+def _rounding(data: np.ndarray) -> float:
+    """Return 0.01, 0.001 or 0.0001 where values were rounded to so much before they were stored, else 0."""
+    steps = (1e-2, 1e-3, 1e-4)
+    return next((step for step in steps if np.abs(data / step - np.rint(data / step)).max() < _ROUNDED), 0.0)
+
+
+def _misfit(values: np.ndarray, errors: np.ndarray, rows: _Rows) -> float | None:
+    """Return how far the values are from whole multiples of their cell's smallest, or None if too far or too few.
+
+    ``errors`` is how far rounding may have moved each of them, the smallest the least.
+    """
+    least, least_error = (np.repeat(np.minimum.reduceat(x, rows.starts), rows.lengths) for x in (values, errors))
+    ratios = values / least
+    slack = (errors + ratios * least_error) / least
+    told = (ratios > 1.5) & (ratios < 500) & (slack < _SLACK)  # one says nothing, a large one is not exact enough
+    off = np.where(told, np.maximum(np.abs(ratios - np.rint(ratios)) - slack, 0.0), 0.0)
     enough = np.add.reduceat(told.astype(np.int64), rows.starts) >= 3
     fits = enough & (np.maximum.reduceat(off, rows.starts) < _TOLERANCE)
     if not enough.any() or fits.sum() < 0.6 * enough.sum():

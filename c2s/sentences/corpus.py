@@ -23,6 +23,7 @@ from c2s.errors import ArtefactError, ConfigError, DataError, MissingDependencyE
 from c2s.sentences.background import Background
 from c2s.sentences.mapped import is_large, mapped_flat
 from c2s.sentences.parquet import read_flat, read_obs, sentence_table, write_parts
+from c2s.sentences.ranking import first_repeat
 
 if TYPE_CHECKING:
     import datasets
@@ -90,6 +91,7 @@ class CellSentences:
             msg = f"ids run from {self.ids.min()} to {self.ids.max()} in a vocabulary of {len(self.vocabulary):,} genes"
             raise DataError(msg)
         refuse_repeated_cells(self.obs.index)
+        refuse_repeated_genes(self.ids, self.offsets, self.vocabulary, self.obs.index)
 
     def _check_shapes(self) -> None:
         for name, dtype in (("ids", np.int32), ("offsets", np.int64), ("n_expressed", np.int32)):
@@ -105,8 +107,8 @@ class CellSentences:
             object.__setattr__(self, "obs", self.obs.set_axis(self.obs.index.astype(str), axis=0))
 
     @classmethod
-    def _of_checked(cls, **parts: Any) -> Self:
-        """Return sentences whose ids lie in the vocabulary and whose cell names are unique: neither is looked at again."""
+    def of_checked(cls, **parts: Any) -> Self:
+        """Return sentences whose ids lie in the vocabulary, once in each, and whose cell names are unique: what :func:`encode` makes."""
         sentences = object.__new__(cls)
         for field in fields(cls):
             object.__setattr__(sentences, field.name, parts[field.name])
@@ -115,7 +117,7 @@ class CellSentences:
 
     def _with(self, **changes: Any) -> Self:
         """Return sentences of the same genes: all ids are among those of ``self``, and cell names are unique."""
-        return self._of_checked(**{field.name: getattr(self, field.name) for field in fields(self)} | changes)
+        return self.of_checked(**{field.name: getattr(self, field.name) for field in fields(self)} | changes)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -388,7 +390,7 @@ def read_sentences(
         It is not a corpus, it is of a later version, parts of it are missing or truncated, or the mapped file cannot be
         written.
     DataError
-        Ids lie outside the vocabulary, or cell names occur twice.
+        Ids lie outside the vocabulary, or cell names or a sentence's genes occur twice.
     """
     source = Path(folder)
     record = _record(source)
@@ -402,7 +404,7 @@ def read_sentences(
         ids, offsets = mapped_flat(source, record, obs.index, n_genes=len(vocabulary), cache=cache)
     else:
         ids, offsets = read_flat(source, n=n, n_ids=n_ids)
-    make = CellSentences._of_checked if mapped else CellSentences
+    make = CellSentences.of_checked if mapped else CellSentences
     with whole_record(source):
         return make(
             ids=ids, offsets=offsets, n_expressed=n_expressed, vocabulary=vocabulary, obs=obs, encoding=encoding,
@@ -432,6 +434,18 @@ def _record(source: Path) -> dict[str, Any]:
         msg = f"{source} is not a corpus (no corpus.json); make one by c2s encode, or sentences.write(folder)"
         raise ArtefactError(msg)
     return read_record(source / "corpus.json", kind="c2s-corpus", version=FORMAT_VERSION)
+
+
+def refuse_repeated_genes(ids: np.ndarray, offsets: np.ndarray, vocabulary: GeneVocabulary, cells: pd.Index) -> None:
+    """Raise a DataError that names cell and gene where a sentence holds a gene twice; return None if none does."""
+    place = first_repeat(ids, offsets, len(vocabulary))
+    if place >= 0:
+        cell = cells[int(np.searchsorted(offsets, place, side="right")) - 1]
+        msg = (
+            f"the sentence of cell {cell} holds {vocabulary.symbols[ids[place]]} twice; a gene has one rank. Keep the first, "
+            "or read generated text by c2s.sentences.text.read_texts"
+        )
+        raise DataError(msg)
 
 
 def _ids_of(row: Sequence[int] | Sequence[str] | np.ndarray, vocabulary: GeneVocabulary) -> np.ndarray:

@@ -117,7 +117,10 @@ def encode(
             own, barcodes, [fingerprint(matrix, i, i + BLOCK) for i in range(0, len(barcodes), BLOCK)]
         ),
     )
-    return CellSentences(ids, offsets, n_expressed, target, obs, encoding, background)
+    return CellSentences.of_checked(
+        ids=ids, offsets=offsets, n_expressed=n_expressed, vocabulary=target, obs=obs, encoding=encoding,
+        background=background,
+    )  # fmt: skip
 
 
 def check_settings(

@@ -17,6 +17,7 @@ from c2s.cells.reading import refuse_repeated_cells
 from c2s.errors import ArtefactError, DataError
 from c2s.sentences.background import hash_of_names
 from c2s.sentences.parquet import part_files, read_runs
+from c2s.sentences.ranking import first_repeat
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def mapped_flat(
     ArtefactError
         Shards are missing or truncated, or the files are lacking and cannot be written, or the disk has too little room.
     DataError
-        Ids lie outside the vocabulary, or cell names occur twice.
+        Ids lie outside the vocabulary, or cell names or a sentence's genes occur twice.
     """
     place = folder if cache is None else Path(cache)
     stats = [(file.name, file.stat()) for file in part_files(folder)]
@@ -129,9 +130,12 @@ def _write_ids(folder: Path, path: Path, *, n: int, n_ids: int, n_genes: int) ->
     with path.open("wb") as file:
         header = {"descr": np.dtype(np.int32).str, "fortran_order": False, "shape": (n_ids,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for first, _, ids, ends in read_runs(folder, n=n, n_ids=n_ids):
+        for first, start, ids, ends in read_runs(folder, n=n, n_ids=n_ids):
             if len(ids) and (ids.min() < 0 or ids.max() >= n_genes):
                 msg = f"{folder} has ids from {ids.min()} to {ids.max()} in a vocabulary of {n_genes:,} genes; write it again"
+                raise DataError(msg)
+            if first_repeat(ids, np.concatenate(([0], ends - start)), n_genes) >= 0:
+                msg = f"{folder} has a gene twice in one sentence, among rows {first:,} to {first + len(ends):,}; write it again"
                 raise DataError(msg)
             file.write(np.ascontiguousarray(ids).data)
             offsets[first + 1 : first + 1 + len(ends)] = ends

@@ -158,6 +158,18 @@ def sort_rows(ids: np.ndarray, values: np.ndarray, offsets: np.ndarray) -> tuple
     return indices, data
 
 
+@numba.njit(nogil=True, cache=True)
+def first_repeat(ids: np.ndarray, offsets: np.ndarray, n_ids: int) -> int:
+    """Return the place in ``ids`` of the first that its row holds twice, -1 if there is none; ids lie in 0 to ``n_ids`` - 1."""
+    row_of = np.full(n_ids, -1, dtype=np.int64)
+    for row in range(len(offsets) - 1):
+        for place in range(offsets[row], offsets[row + 1]):
+            if row_of[ids[place]] == row:
+                return place
+            row_of[ids[place]] = row
+    return -1
+
+
 def over_rows(work: Callable[[int, int], Any], n: int) -> None:
     """Call ``work(start, stop)`` over chunks of ``n`` rows, on as many threads as there are CPUs for numba."""
     threads = usable_threads()

@@ -45,6 +45,19 @@ def test_logarithms_of_counts_are_told(name):
     assert scale_of(csr(LOGS[name](counts()))) == name
 
 
+@pytest.mark.parametrize("decimals", [2, 3, 4])
+@pytest.mark.parametrize("name", ["normalised", *LOGS])
+def test_rounded_values_are_told_as_exact_ones_are(name, decimals):
+    values = LOGS.get(name, np.asarray)(normalised(counts(), 1e4)[:, :120])
+    assert scale_of(csr(np.round(values, decimals))) == name
+
+
+def test_values_that_are_no_multiples_are_not_taken_for_rounded_ones():
+    corrected = normalised(counts() * np.random.default_rng(1).uniform(0.5, 1, (60, 300)), 1e4)
+    for decimals in (2, 3, 4):
+        assert scale_of(csr(np.round(np.log1p(corrected)[:, :120], decimals))) == "log"
+
+
 def test_corrected_values_without_whole_multiples_are_told_by_their_totals():
     corrected = normalised(counts() * np.random.default_rng(1).uniform(0.5, 1, (60, 300)), 1e4)
     assert scale_of(csr(corrected)) == "normalised"

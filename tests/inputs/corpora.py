@@ -92,6 +92,16 @@ def _(box):
     ]
 
 
+@case("gene-twice-in-sentence")
+def _(box):
+    folder = with_ids(box.corpus(), lambda rows: lists([rows[0] + rows[0][:1], *rows[1:-1], rows[-1][:-1]]))
+    assert "twice in one sentence" in box.refused(DataError, c2s.read_sentences, folder, memory_map=True)
+    return [
+        broken(box, folder),
+        box.refused(DataError, c2s.CellSentences.from_lists, [["CD4"], ["B2M", "CD4", "B2M"]], VOCABULARY),
+    ]
+
+
 @case("ids-foreign")
 def _(box):
     def missing(rows):

@@ -88,6 +88,12 @@ def _(box):
     return [box.said("encode", box.file(adata), box.path())]
 
 
+@case("rounded-logs")
+def _(box):
+    assert c2s.encode(cells(np.round(np.log1p(cp10k()), 3))).encoding.values == "log1p"
+    return []
+
+
 @case("unknown-base")
 def _(box):
     adata = cells(np.log1p(COUNTS * np.linspace(1.0, 1.7, 8)) * 1.3)
