@@ -59,6 +59,14 @@ def entry_scores(truth: sp.csr_matrix, decoded: sp.csr_matrix, means: np.ndarray
     }
 
 
+def worst(truth: sp.csr_matrix, decoded: sp.csr_matrix, labels: np.ndarray) -> float:
+    """Return the lowest R2 among cell types, each over the entries of its own cells."""
+    y, z = truth.sorted_indices().data.astype(float), decoded.sorted_indices().data.astype(float)
+    of_entry = np.repeat(labels, np.diff(truth.indptr))
+    spans = [of_entry == label for label in np.unique(labels)]
+    return min(1 - float(np.sum((y[s] - z[s]) ** 2)) / float(np.sum((y[s] - y[s].mean()) ** 2)) for s in spans)
+
+
 def _median(measure: object, y: np.ndarray, z: np.ndarray, spans: list[slice]) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a gene with one value throughout has no correlation

@@ -31,7 +31,7 @@ from c2s.sentences.ends import order_falls
 from c2s.sentences.ladder import Ladder
 from c2s.sentences.parquet import python_strings
 from c2s.sentences.ranking import over_rows, sort_rows
-from c2s.sentences.surface import Surface
+from c2s.sentences.surface import Surface, give_way
 from c2s.sentences.uncertainty import ErrorSpread
 
 logger = logging.getLogger(__name__)
@@ -258,6 +258,10 @@ class RankDecoder:
         if ladder is not None:
             rows, falls = np.flatnonzero(whole), self._falls(sentences)
             over_rows(lambda start, stop: ladder.decode(ids, offsets, rows[start:stop], falls, out), len(rows))
+            if falls is None:  # nothing in the sentence confirms where its blocks end
+                smooth = np.empty_like(out)
+                over_rows(lambda start, stop: surface.decode(ids, offsets, sizes, rows[start:stop], smooth), len(rows))
+                over_rows(lambda start, stop: give_way(out, smooth, offsets, rows[start:stop]), len(rows))
         return out
 
     def _whole(self, sentences: CellSentences) -> np.ndarray:

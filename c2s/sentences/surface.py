@@ -23,6 +23,7 @@ N_RANK_KNOTS = 48
 N_SIZE_KNOTS = 12
 SHRINKAGE = 5.0  # observations of no deviation added to each gene
 ROUGHNESS = 1e-3  # weight of the penalty, relative to the mean weight of a knot
+TRUSTED, DISTRUSTED = 0.15, 0.4  # root mean squares, log1p CP10k, between which a ladder gives way to the surface
 MAX_SURFACE_ENTRIES = 500_000  # evenly spaced entries the surface is fitted to; the lines are fitted to all
 
 
@@ -165,6 +166,24 @@ def _gene_lines(
         ((s22 * t1 - s12 * t2) / determinant).astype(np.float32),
         ((s11 * t2 - s12 * t1) / determinant).astype(np.float32),
     )
+
+
+@numba.njit(nogil=True, cache=True)
+def give_way(values: np.ndarray, surface: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> None:
+    """Move the ``values`` of some rows to those of the ``surface``, by a share that rises with the distance of the two.
+
+    The share is 0 where their root mean square difference over the row is at most 0.15 and 1 from 0.4 on. Both fall along
+    the row, so what comes out does.
+    """
+    for row in rows:
+        start, stop = offsets[row], offsets[row + 1]
+        square = 0.0
+        for entry in range(start, stop):
+            square += (values[entry] - surface[entry]) ** 2
+        distance = np.sqrt(square / max(stop - start, 1))
+        share = min(max((distance - TRUSTED) / (DISTRUSTED - TRUSTED), 0.0), 1.0)
+        for entry in range(start, stop):
+            values[entry] = (1.0 - share) * values[entry] + share * surface[entry]
 
 
 @numba.njit(nogil=True, cache=True)

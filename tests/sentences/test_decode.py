@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
 from c2s.sentences.corpus import CellSentences
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import encode
+from c2s.sentences.surface import give_way
 
 
 def simulated(n=200, g=150, seed=0):
@@ -109,9 +112,12 @@ def test_gene_beats_the_line_on_held_out_cells(gene_decoder, line_decoder, n_gen
     assert gene > 0.9
 
 
-def test_values_fall_along_the_sentence_and_are_never_negative(gene_decoder):
-    sentences = encode(simulated(seed=3), background=gene_decoder.background)
-    decoded = gene_decoder.decode(sentences).X.toarray()
+@pytest.mark.parametrize("model", ["gene_aware", "depth_aware"])
+@pytest.mark.parametrize("ties", ["hash", "background"])
+def test_values_fall_along_the_sentence_and_are_never_negative(train, ties, model):
+    decoder = RankDecoder.fit(train, ties=ties, model=model)
+    sentences = encode(simulated(seed=3), ties=ties, background=decoder.background)
+    decoded = decoder.decode(sentences).X.toarray()
     smallest = truth_of(simulated(seed=1)).data.min()
     for i in range(len(sentences)):
         values = decoded[i, sentences.row(i)]
@@ -181,9 +187,28 @@ def test_genes_are_matched_by_symbol(gene_decoder):
         gene_decoder.decode(strange)
 
 
-@pytest.mark.parametrize("model", ["gene_aware", "log_rank"])
-def test_folders(tmp_path, model, gene_decoder, line_decoder):
-    decoder = {"gene_aware": gene_decoder, "log_rank": line_decoder}[model]
+def test_depth_aware_is_gene_aware_without_what_it_knows_of_genes(train, gene_decoder):
+    depth = RankDecoder.fit(train, background=gene_decoder.background, model="depth_aware")
+    bare = replace(gene_decoder, ladder=None, surface=gene_decoder.surface.without_genes())
+    sentences = encode(simulated(n=20, seed=6), background=gene_decoder.background)
+    np.testing.assert_array_equal(depth.decode(sentences).X.toarray(), bare.decode(sentences).X.toarray())
+
+
+def test_values_give_way_to_the_surface_where_the_two_are_far_apart():
+    rng = np.random.default_rng(0)
+    values = -np.sort(-rng.uniform(1, 3, 40)).astype(np.float32)
+    offsets = np.array([0, 10, 20, 30, 40])
+    apart = np.repeat([0.1, 0.275, 0.6, 1.0], 10).astype(np.float32)
+    smooth = values - apart * np.tile([1, 1, 1, 1, 1, -1, -1, -1, -1, -1], 4).astype(np.float32)
+    found = values.copy()
+    give_way(found, smooth, offsets, np.array([0, 1, 2]))
+    share = np.repeat([0.0, 0.5, 1.0, 0.0], 10)  # the last row was not asked for
+    np.testing.assert_allclose(found, (1 - share) * values + share * smooth, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["gene_aware", "depth_aware", "log_rank"])
+def test_folders(tmp_path, model, train, gene_decoder, line_decoder):
+    decoder = {"gene_aware": gene_decoder, "log_rank": line_decoder}.get(model) or RankDecoder.fit(train, model=model)
     sentences = encode(simulated(n=10, seed=8), background=decoder.background)
     decoder.write(tmp_path / "decoder")
     for folder in (tmp_path / "decoder", tmp_path):
@@ -229,6 +254,9 @@ def test_broken_folders_say_what_is_wrong(tmp_path, gene_decoder):
         RankDecoder.read(folder)
     (folder / "decoder.json").write_text('{"format": "c2s-decoder", "version": 99}')
     with pytest.raises(ArtefactError, match="version 99"):
+        RankDecoder.read(folder)
+    (folder / "decoder.json").write_text('{"format": "c2s-decoder", "version": 1, "model": "gene"}')
+    with pytest.raises(ArtefactError, match=r"version 1 \(model 'gene'\), which this c2s no longer reads; fit it again"):
         RankDecoder.read(folder)
 
 
