@@ -18,7 +18,6 @@ from typing import Any
 from unittest import mock
 
 import anndata as ad
-import numba
 import numpy as np
 import scipy.sparse as sp
 
@@ -27,6 +26,7 @@ from benchmarks.card import Figure, write_card
 from benchmarks.encoding.data import public_cells, synthetic_cells
 from benchmarks.encoding.timing import copy_bandwidth, in_turn, ratio, speed
 from c2s.sentences.encode import rank_matrix
+from c2s.sentences.ranking import on_one_thread
 from c2s.sentences.text import read_texts, write_texts
 
 BARRED = ("synthetic", "pbmc3k")
@@ -89,9 +89,9 @@ def encoding(name: str, adata: ad.AnnData, reference: Any) -> list[Figure]:
         return [matrix.indices[row][np.argsort(-matrix.data[row] / medians[matrix.indices[row]])] for row in rows]
 
     took = in_turn({
-        "full": lambda: on_one_thread(lambda: c2s.encode(adata, background=background)),
+        "full": lambda: alone(lambda: c2s.encode(adata, background=background)),
         "threads": lambda: c2s.encode(adata, background=background),
-        "short": lambda: on_one_thread(lambda: c2s.encode(adata, background=background, n_genes=200)),
+        "short": lambda: alone(lambda: c2s.encode(adata, background=background, n_genes=200)),
         "reference": lambda: reference.utils.generate_sentences(adata, vocabulary),
         "geneformer": geneformer,
     })  # fmt: skip
@@ -111,13 +111,10 @@ def encoding(name: str, adata: ad.AnnData, reference: Any) -> list[Figure]:
     ]  # fmt: skip
 
 
-def on_one_thread(work: Callable[[], object]) -> None:
+def alone(work: Callable[[], object]) -> None:
     """Do the work on one thread, as the reference does its own."""
-    threads, numba.config.NUMBA_NUM_THREADS = numba.config.NUMBA_NUM_THREADS, 1
-    try:
+    with on_one_thread():
         work()
-    finally:
-        numba.config.NUMBA_NUM_THREADS = threads
 
 
 def writing(name: str, adata: ad.AnnData, reference: Any) -> list[Figure]:

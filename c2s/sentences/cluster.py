@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from c2s.cells.blocks import MatrixBlocks, Stamp, are_there
 from c2s.cells.genes import listed
 from c2s.errors import C2SError, ConfigError, MissingDependencyError
+from c2s.sentences.ranking import on_one_thread
 from c2s.sentences.shards import Plan, Shard, versions, write_shard
 
 if TYPE_CHECKING:
@@ -157,5 +158,8 @@ def _sight(source: str, work: str, sources: Sequence[Stamp]) -> str | None:
 
 def _write(work: str, number: int) -> Shard:
     plan = Plan.read(Path(work))
-    with MatrixBlocks.open(plan.source, layer=plan.layer, on_collision=plan.on_collision, turned=Path(work)) as matrix:
+    with (
+        on_one_thread(),  # a worker runs as many tasks at a time as it has threads
+        MatrixBlocks.open(plan.source, layer=plan.layer, on_collision=plan.on_collision, turned=Path(work)) as matrix,
+    ):
         return write_shard(plan, matrix, Path(work), number)

@@ -7,8 +7,10 @@ which numba's own parallel layers are not.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -184,8 +186,23 @@ def over_rows(work: Callable[[int, int], Any], n: int) -> None:
             done.result()
 
 
+_ALONE = ContextVar("on one thread", default=False)
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Keep what the block calls to the calling thread: a task of a cluster is given one thread, and a timing is of one."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
 def usable_threads() -> int:
-    """Return the number of CPUs this process may use, or of numba's threads if that is less."""
+    """Return the number of CPUs this process may use, or of numba's threads if that is less; 1 in :func:`on_one_thread`."""
+    if _ALONE.get():
+        return 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(usable, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 

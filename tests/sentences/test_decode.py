@@ -256,7 +256,9 @@ def test_broken_folders_say_what_is_wrong(tmp_path, gene_decoder):
     with pytest.raises(ArtefactError, match="version 99"):
         RankDecoder.read(folder)
     (folder / "decoder.json").write_text('{"format": "c2s-decoder", "version": 1, "model": "gene"}')
-    with pytest.raises(ArtefactError, match=r"version 1 \(model 'gene'\), which this c2s no longer reads; fit it again"):
+    with pytest.raises(
+        ArtefactError, match=r"version 1 \(model 'gene'\), which this c2s no longer reads; fit it again"
+    ):
         RankDecoder.read(folder)
 
 

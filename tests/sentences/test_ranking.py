@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from c2s.sentences.packed import mixed
-from c2s.sentences.ranking import over_rows, rank_by_hash, rank_by_order, sort_rows
+from c2s.sentences.ranking import on_one_thread, over_rows, rank_by_hash, rank_by_order, sort_rows
 
 WIDEST = 2**24 - 1  # the counts of 129 to 256 genes that 32-bit keys hold end here
 values = st.one_of(
@@ -167,6 +168,13 @@ def test_chunks_cover_every_row_once(n):
 
     over_rows(work, n)
     assert np.all(seen == 1)
+
+
+def test_one_thread_is_the_callers():
+    threads = set()
+    with on_one_thread():
+        over_rows(lambda start, stop: threads.add(threading.get_ident()), 5000)
+    assert threads == {threading.get_ident()}
 
 
 def test_errors_in_a_chunk_reach_the_caller():
