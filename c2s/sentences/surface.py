@@ -23,7 +23,8 @@ N_RANK_KNOTS = 48
 N_SIZE_KNOTS = 12
 SHRINKAGE = 5.0  # observations of no deviation added to each gene
 ROUGHNESS = 1e-3  # weight of the penalty, relative to the mean weight of a knot
-TRUSTED, DISTRUSTED = 0.15, 0.4  # root mean squares, log1p CP10k, between which a ladder gives way to the surface
+LEADING = 50  # genes of a sentence by which a ladder is judged
+TRUSTED, DISTRUSTED = 0.3, 0.8  # log1p CP10k below the surface, on average over them, between which it gives way
 MAX_SURFACE_ENTRIES = 500_000  # evenly spaced entries the surface is fitted to; the lines are fitted to all
 
 
@@ -170,18 +171,18 @@ def _gene_lines(
 
 @numba.njit(nogil=True, cache=True)
 def give_way(values: np.ndarray, surface: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> None:
-    """Move the ``values`` of some rows to those of the ``surface``, by a share that rises with the distance of the two.
+    """Move the ``values`` of some rows to those of the ``surface``, where they lead far below it.
 
-    The share is 0 where their root mean square difference over the row is at most 0.15 and 1 from 0.4 on. Both fall along
-    the row, so what comes out does.
+    The share of the surface is 0 where the first 50 values of a row are on average at most 0.3 below it and 1 from 0.8 on.
+    Both fall along the row, so what comes out does.
     """
     for row in rows:
         start, stop = offsets[row], offsets[row + 1]
-        square = 0.0
-        for entry in range(start, stop):
-            square += (values[entry] - surface[entry]) ** 2
-        distance = np.sqrt(square / max(stop - start, 1))
-        share = min(max((distance - TRUSTED) / (DISTRUSTED - TRUSTED), 0.0), 1.0)
+        leading = min(stop - start, LEADING)
+        below = 0.0
+        for entry in range(start, start + leading):
+            below += surface[entry] - values[entry]
+        share = min(max((below / max(leading, 1) - TRUSTED) / (DISTRUSTED - TRUSTED), 0.0), 1.0)
         for entry in range(start, stop):
             values[entry] = (1.0 - share) * values[entry] + share * surface[entry]
 

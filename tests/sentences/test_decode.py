@@ -139,10 +139,10 @@ def test_decoded_cells_are_complete(gene_decoder):
     assert cells.uns["c2s_decoder"]["model"] == "gene_aware"
 
 
-@pytest.mark.parametrize("model", ["gene_aware", "log_rank"])
-def test_values_are_the_columns_of_decode(gene_decoder, line_decoder, model, monkeypatch):
+@pytest.mark.parametrize("model", ["gene_aware", "depth_aware", "log_rank"])
+def test_values_are_the_columns_of_decode(train, gene_decoder, line_decoder, model, monkeypatch):
     monkeypatch.setattr("c2s.sentences.decode._CHUNK", 7)
-    decoder = {"gene_aware": gene_decoder, "log_rank": line_decoder}[model]
+    decoder = {"gene_aware": gene_decoder, "log_rank": line_decoder}.get(model) or RankDecoder.fit(train, model=model)
     sentences = encode(simulated(n=30, seed=5), background=decoder.background)
     genes = [140, 3, 3, 77]
     values = decoder.values(sentences, genes)
@@ -194,16 +194,18 @@ def test_depth_aware_is_gene_aware_without_what_it_knows_of_genes(train, gene_de
     np.testing.assert_array_equal(depth.decode(sentences).X.toarray(), bare.decode(sentences).X.toarray())
 
 
-def test_values_give_way_to_the_surface_where_the_two_are_far_apart():
+@pytest.mark.parametrize("length", [10, 80])
+def test_values_give_way_to_a_surface_far_above_the_leading_ones(length):
     rng = np.random.default_rng(0)
-    values = -np.sort(-rng.uniform(1, 3, 40)).astype(np.float32)
-    offsets = np.array([0, 10, 20, 30, 40])
-    apart = np.repeat([0.1, 0.275, 0.6, 1.0], 10).astype(np.float32)
-    smooth = values - apart * np.tile([1, 1, 1, 1, 1, -1, -1, -1, -1, -1], 4).astype(np.float32)
-    found = values.copy()
-    give_way(found, smooth, offsets, np.array([0, 1, 2]))
-    share = np.repeat([0.0, 0.5, 1.0, 0.0], 10)  # the last row was not asked for
-    np.testing.assert_allclose(found, (1 - share) * values + share * smooth, atol=1e-5)
+    above = [0.2, 0.55, 0.9, -0.9, 0.9]  # of the surface over the first 50; the last row is not asked for
+    values = rng.uniform(1, 3, (5, length)).astype(np.float32)
+    smooth = values + np.array(above, np.float32)[:, None]
+    smooth[:, 50:] = values[:, 50:] - 2.0  # what follows has no say
+    found = values.copy().ravel()
+    offsets = np.append(np.arange(0, 5 * length, length), [5 * length] * 2)
+    give_way(found, smooth.ravel(), offsets, np.array([0, 1, 2, 3, 5]))  # row 5 is empty
+    share = np.array([[0.0], [0.5], [1.0], [0.0], [0.0]])
+    np.testing.assert_allclose(found.reshape(5, length), (1 - share) * values + share * smooth, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", ["gene_aware", "depth_aware", "log_rank"])
