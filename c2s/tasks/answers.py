@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from c2s.cells.genes import listed
-from c2s.tasks.base import Genes, Mark, ParseError, Part
+from c2s.tasks.base import Mark, ParseError, Part
 
 Answer = Sequence[Part] | str | bytes
 
