@@ -53,8 +53,9 @@ class TextTask:
         if self.n_genes < 1:
             msg = f"n_genes={self.n_genes}; expected at least 1"
             raise ConfigError(msg)
-        if isinstance(self.wording, str) and self.wording not in ("any", "marks"):
-            msg = f"wording={self.wording!r}; expected a number from 0, or 'any'"
+        words = ("any", "marks") if type(self).wording == "marks" else ("any",)
+        if isinstance(self.wording, str) and self.wording not in words:
+            msg = f"wording={self.wording!r}; {self.name} takes a number from 0, or {' or '.join(map(repr, words))}"
             raise ConfigError(msg)
 
     @property
@@ -111,7 +112,9 @@ class TextTask:
         values = {name: require_column(obs, column, "columns").to_numpy(object) for name, column in chosen.items()}
 
         def agreed(rows: Sequence[int] | np.ndarray) -> dict[str, str]:
-            found = {name: {str(v) for v in column[np.asarray(rows)] if not pd.isna(v)} for name, column in values.items()}
+            found = {
+                name: {str(v) for v in column[np.asarray(rows)] if not pd.isna(v)} for name, column in values.items()
+            }
             return {name: each.pop() for name, each in found.items() if len(each) == 1}
 
         return agreed
