@@ -175,7 +175,7 @@ def _bodies(text: str) -> list[Answer]:
     headings = list(_HEADING.finditer(text))
     numbers = [int(heading[1]) for heading in headings]
     before = text[: headings[0].start()].strip() if headings else text.strip()
-    _check_headings(numbers, before)
+    _check_headings([] if before else numbers, before)
     stops = [*(heading.start() for heading in headings[1:]), len(text)]
     return [text[heading.end() : stop] for heading, stop in zip(headings, stops, strict=True)]
 

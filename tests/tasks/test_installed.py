@@ -32,9 +32,12 @@ def formatters():
         pytest.skip("cell2sentence is not installed: pip install --no-deps cell2sentence==1.2.0")
     package = types.ModuleType("cell2sentence")  # its __init__ imports plotting packages that formatters do not need
     package.__path__, package.__spec__ = list(spec.submodule_search_locations), spec
-    with mock.patch.dict(sys.modules, {"cell2sentence": package}):
-        yield importlib.import_module("cell2sentence.prompt_formatter")
-        sys.modules.pop("cell2sentence.prompt_formatter", None)
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "cell2sentence"}
+    sys.modules["cell2sentence"] = package
+    yield importlib.import_module("cell2sentence.prompt_formatter")
+    for name in ("cell2sentence", "cell2sentence.prompt_formatter"):
+        sys.modules.pop(name, None)
+    sys.modules.update(before)
 
 
 @pytest.fixture(scope="module")
