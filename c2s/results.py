@@ -66,7 +66,9 @@ class Result:
             msg = f"{self.metric} is NaN; give the reason"
             raise ConfigError(msg)
         if (self.low is None) != (self.high is None):
-            msg = f"{self.metric} has one end of an interval only: low={self.low}, high={self.high}; give both or neither"
+            msg = (
+                f"{self.metric} has one end of an interval only: low={self.low}, high={self.high}; give both or neither"
+            )
             raise ConfigError(msg)
         if self.low is not None and self.high is not None and self.low > self.high:
             msg = f"{self.metric} has an interval from {self.low} to {self.high}; swap its ends"

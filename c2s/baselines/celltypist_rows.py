@@ -62,7 +62,9 @@ class CellTypist(CountsAnnotator):
             answer = self._package.annotate(self._cells(matrix[filled]), model=self._model, majority_voting=False)
             scores = answer.decision_matrix[list(self.classes_)].to_numpy(dtype=np.float64)
             values = answer.probability_matrix[list(self.classes_)].to_numpy(dtype=np.float64)
-            values = values + 1e-9 * (1 + scores.argsort(axis=1).argsort(axis=1))  # several may be 1.0: the score decides
+            values = values + 1e-9 * (
+                1 + scores.argsort(axis=1).argsort(axis=1)
+            )  # several may be 1.0: the score decides
             found[filled] = values / values.sum(axis=1, keepdims=True)
         return found
 

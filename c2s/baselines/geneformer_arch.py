@@ -101,7 +101,12 @@ class GeneformerArchitecture(NetworkAnnotator):
         budget: Budget | None = None,
     ) -> None:
         super().__init__(Budget() if budget is None else budget)
-        if width % heads or max_len < 2 or not set(poolings) <= set(get_args(Pooling)) or not (poolings and learning_rates):
+        if (
+            width % heads
+            or max_len < 2
+            or not set(poolings) <= set(get_args(Pooling))
+            or not (poolings and learning_rates)
+        ):
             msg = f"width must be a multiple of heads, max_len at least 2, poolings among {get_args(Pooling)} and rates given; "
             msg += f"got {width}, {heads}, {max_len}, {poolings}, {learning_rates}"
             raise ConfigError(msg)
@@ -118,7 +123,9 @@ class GeneformerArchitecture(NetworkAnnotator):
         )
 
     def _settings(self) -> list[Setting]:
-        return [{"pooling": pooling, "learning_rate": rate} for pooling in self.poolings for rate in self.learning_rates]
+        return [
+            {"pooling": pooling, "learning_rate": rate} for pooling in self.poolings for rate in self.learning_rates
+        ]
 
     def _tokens(self, matrix: sp.csr_matrix, setting: Setting) -> Tokens:
         shares = sp.csr_matrix((_shares(matrix), matrix.indices, matrix.indptr), shape=matrix.shape)[:, self._chosen]

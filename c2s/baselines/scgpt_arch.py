@@ -102,7 +102,12 @@ class ScgptArchitecture(NetworkAnnotator):
         budget: Budget | None = None,
     ) -> None:
         super().__init__(Budget() if budget is None else budget)
-        if width % heads or max_len < 2 or not set(scales) <= set(get_args(ValueScale)) or not (scales and learning_rates):
+        if (
+            width % heads
+            or max_len < 2
+            or not set(scales) <= set(get_args(ValueScale))
+            or not (scales and learning_rates)
+        ):
             msg = f"width must be a multiple of heads, max_len at least 2, scales among {get_args(ValueScale)} and rates given; "
             msg += f"got {width}, {heads}, {max_len}, {scales}, {learning_rates}"
             raise ConfigError(msg)

@@ -155,7 +155,7 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, int], dict[st
     except FileNotFoundError as error:
         msg = f"no file {path}; a folder of scGPT holds vocab.json, args.json and best_model.pt"
         raise ArtefactError(msg) from error
-    except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
+    except Exception as error:
         msg = f"{path} cannot be read as weights ({type(error).__name__}: {error}); fetch it again"
         raise ArtefactError(msg) from error
     named = {our_name(name): tensor.float() for name, tensor in weights.items() if our_name(name)}
@@ -195,12 +195,14 @@ def network_of(
     other = sorted(
         f"{name} {tuple(weights[name].shape)}, not {tuple(shape)}"
         for name, shape in wanted.items()
-        if name in weights and weights[name].shape[1:] != shape[1:]
+        if name in weights and weights[name].shape[name == "genes.weight" :] != shape[name == "genes.weight" :]
     )
     extra = sorted(set(weights) - set(wanted))
     if missing or other or extra:
         msg = f"the weights do not fit the arguments: missing {listed(missing, 3) or 'none'}; of other shape "
-        msg += f"{listed(other, 3) or 'none'}; too many {listed(extra, 3) or 'none'}. Use the args.json of this checkpoint"
+        msg += (
+            f"{listed(other, 3) or 'none'}; too many {listed(extra, 3) or 'none'}. Use the args.json of this checkpoint"
+        )
         raise ArtefactError(msg)
     for name in wanted:
         own[name][: len(weights[name])] = weights[name]
