@@ -3,7 +3,7 @@
 The first part of the budget tries every setting for equally many steps; the setting with the lowest loss on an inner
 validation split of the training cells is trained afresh with what is left, and of that run the weights with the lowest
 validation loss are kept. With ``steps`` alone the result depends on the seed only; ``seconds`` are turned into steps by
-the pace of the search.
+the pace of a few, and are kept about.
 """
 
 from __future__ import annotations
@@ -30,17 +30,23 @@ from c2s.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+Cells = tuple[
+    Tokens, Codes, NDArray[np.intp], NDArray[np.intp]
+]  # tokens, labels, rows to train on, rows to validate on
 Setting = Mapping[str, Any]  # always with "learning_rate"
 SEARCH_SHARE = 0.3  # of the budget
 VALIDATION_SHARE = 0.1
-CHECKS = 20  # times the validation loss is looked at in the long run
+CHECKS = 20  # times the validation loss is looked at in a run, but not more often than every MIN_EVERY steps
+MIN_EVERY = 20
+PACE_STEPS = 5  # steps timed
+PACE_MARGIN = 0.15  # for the checks, and for steps that take longer later on
 WARM_UP = 0.1
 _PREDICTED = 1 << 15  # tokens predicted at once
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: ``steps`` of the long run, or about ``seconds`` for all; the first reached ends it.
+    """How long to train: ``steps`` of the long run, or fewer where ``fit`` would take longer than about ``seconds``.
 
     Attributes
     ----------
@@ -94,43 +100,39 @@ class NetworkAnnotator(CountsAnnotator):
         self._prepare(matrix)
         train, held = _inner_split(codes, seed)
         settings = self._settings()
-        trial_steps = max(1, round(SEARCH_SHARE * self.budget.steps / len(settings)))
-        self.search_: list[dict[str, Any]] = []
-        spent = total = 0.0
-        cells = (self._tokens(matrix, settings[0]), codes, train, held)
-        if len(settings) > 1 or self.budget.seconds is not None:
-            for setting in settings:
-                cells = (self._tokens(matrix, setting), codes, train, held)
-                started = time.perf_counter()
-                deadline = None
-                if self.budget.seconds is not None:
-                    deadline = started + SEARCH_SHARE * self.budget.seconds / len(settings)
-                _, loss, steps, _ = self._run(cells, setting, trial_steps, seed, deadline=deadline)
-                spent += time.perf_counter() - started
-                total += steps
-                self.search_.append({**setting, "validation_loss": loss, "steps": steps})
-            best = int(np.argmin([trial["validation_loss"] for trial in self.search_]))
-        else:
-            best = 0
-        self.setting_ = dict(settings[best])
         steps = self.budget.steps
+        cells = (self._tokens(matrix, settings[0]), codes, train, held)
+        pace = self._pace(cells, settings[0], seed) if self.budget.seconds is not None else 0.0
         if self.budget.seconds is not None:
             left = self.budget.seconds - (time.perf_counter() - begun)
-            steps = max(1, min(steps, int(left / (spent / total))))
+            steps = max(1, min(steps, int((1 - SEARCH_SHARE) * left / pace)))
+        trial_steps = max(1, round(SEARCH_SHARE / (1 - SEARCH_SHARE) * steps / len(settings)))
+        self.search_: list[dict[str, Any]] = []
+        for setting in settings if len(settings) > 1 else ():
+            cells = (self._tokens(matrix, setting), codes, train, held)
+            _, loss, _ = self._run(cells, setting, trial_steps, seed)
+            self.search_.append({**setting, "validation_loss": loss, "steps": trial_steps})
+        best = int(np.argmin([trial["validation_loss"] for trial in self.search_])) if self.search_ else 0
+        self.setting_ = dict(settings[best])
         cells = (self._tokens(matrix, self.setting_), codes, train, held)
-        self._model, loss, self.steps_, self.best_step_ = self._run(cells, self.setting_, steps, seed)
+        self.steps_ = steps
+        self._model, loss, self.best_step_ = self._run(cells, self.setting_, steps, seed)
         logger.info("%s: %s of %d settings, %d steps, loss %.3f", self.name, self.setting_, len(settings), steps, loss)
 
+    def _pace(self, cells: Cells, setting: Setting, seed: int) -> float:
+        """Return seconds a step, checks of the validation loss among them, of a short run after a shorter one."""
+        self._run(cells, setting, 2, seed)
+        begun = time.perf_counter()
+        self._run(cells, setting, PACE_STEPS, seed, checks=1)
+        once = time.perf_counter() - begun
+        begun = time.perf_counter()
+        self._run(cells, setting, 2 * PACE_STEPS, seed, checks=1)
+        return max((time.perf_counter() - begun - once) / PACE_STEPS, 1e-4) * (1 + PACE_MARGIN)
+
     def _run(
-        self,
-        cells: tuple[Tokens, Codes, NDArray[np.intp], NDArray[np.intp]],
-        setting: Setting,
-        steps: int,
-        seed: int,
-        *,
-        deadline: float | None = None,
-    ) -> tuple[nn.Module, float, int, int]:
-        """Return the network, its validation loss, the steps made and the best of them; the caller's RNG is untouched."""
+        self, cells: Cells, setting: Setting, steps: int, seed: int, *, checks: int = CHECKS
+    ) -> tuple[nn.Module, float, int]:
+        """Return the network, its validation loss and the step it was best at; the caller's RNG is untouched."""
         tokens, codes, train, held = cells
         targets = torch.from_numpy(codes.astype(np.int64))
         with torch.random.fork_rng(devices=[]):
@@ -138,8 +140,8 @@ class NetworkAnnotator(CountsAnnotator):
             network = self._network(int(codes.max()) + 1, setting)
             optimizer = torch.optim.AdamW(network.parameters(), lr=setting["learning_rate"], weight_decay=0.01)
             batches = _batches(train, self.budget.batch_size, seed)
-            every = max(1, steps // CHECKS)
-            best, best_step, kept, made = math.inf, 0, copy.deepcopy(network.state_dict()), 0
+            every = max(MIN_EVERY, steps // checks)
+            best, best_step, kept = math.inf, 0, copy.deepcopy(network.state_dict())
             for step in range(steps):
                 network.train()
                 for group in optimizer.param_groups:
@@ -150,16 +152,12 @@ class NetworkAnnotator(CountsAnnotator):
                 loss.backward()
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimizer.step()
-                made = step + 1
-                late = deadline is not None and time.perf_counter() > deadline
-                if made % every == 0 or made == steps or late:
+                if (step + 1) % every == 0 or step + 1 == steps:
                     value = _loss(network, tokens, codes, held)
                     if value < best:
-                        best, best_step, kept = value, made, copy.deepcopy(network.state_dict())
-                if late:
-                    break
+                        best, best_step, kept = value, step + 1, copy.deepcopy(network.state_dict())
             network.load_state_dict(kept)
-        return network.eval(), best, made, best_step
+        return network.eval(), best, best_step
 
     def _probabilities(self, matrix: sp.csr_matrix) -> Probabilities:
         tokens = self._tokens(matrix, self.setting_)

