@@ -58,7 +58,7 @@ class Budget:
 
     steps: int = 1500
     seconds: float | None = None
-    batch_size: int = 32
+    batch_size: int = 16
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1 or (self.seconds is not None and self.seconds <= 0):

@@ -97,7 +97,7 @@ class ScgptArchitecture(NetworkAnnotator):
         max_len: int = 201,
         n_genes: int = 2000,
         dropout: float = 0.1,
-        scales: tuple[ValueScale, ...] = ("bins / 10", "log1p", "bins"),
+        scales: tuple[ValueScale, ...] = ("bins / 10", "log1p"),
         learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3),
         budget: Budget | None = None,
     ) -> None:

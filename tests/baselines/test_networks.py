@@ -43,7 +43,9 @@ def cells():
 @pytest.fixture(scope="module", params=ROWS)
 def fitted(request, cells):
     (train, labels), _ = cells
-    return ANNOTATORS[request.param](**ROWS[request.param], budget=Budget(steps=160)).fit(train, labels, seed=0)
+    return ANNOTATORS[request.param](**ROWS[request.param], budget=Budget(steps=160, batch_size=32)).fit(
+        train, labels, seed=0
+    )
 
 
 def test_learns_planted_classes(fitted, cells):
@@ -205,7 +207,7 @@ def test_folder_rows_are_named_apart_and_learn(tmp_path, cells):
     scgpt_checkpoint(tmp_path / "model", train.var_names, flash=True)
     probe = ANNOTATORS["scgpt_folder_frozen_probe"](folder=tmp_path / "model").fit(train, labels, seed=0)
     tuned = ANNOTATORS["scgpt_folder_fine_tuned"](
-        folder=tmp_path / "model", learning_rates=(1e-2,), budget=Budget(steps=240)
+        folder=tmp_path / "model", learning_rates=(1e-2,), budget=Budget(steps=240, batch_size=32)
     ).fit(train, labels, seed=0)  # fmt: skip
     assert "frozen + probe" in probe.name and "fine-tuned" in tuned.name
     shares = [(row.predict_proba(test).idxmax(axis=1).to_numpy() == truth).mean() for row in (probe, tuned)]
