@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import gzip
 import logging
 import os
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from c2s.errors import ArtefactError, DataError
+from c2s.cells.gene_sets import distinct_genes, read_gmt, read_text
+from c2s.errors import DataError
 
 if TYPE_CHECKING:
     from c2s.cells.genes import GeneVocabulary
@@ -69,7 +68,7 @@ def load_programme(
         A file that cannot be read.
     """
     if not isinstance(spec, str | os.PathLike):
-        return Programme("custom", _distinct(spec, "the list of genes"))
+        return Programme("custom", distinct_genes(spec, "the list of genes"))
     packaged = packaged_sets()
     if gmt is not None and (str(spec) in (sets := read_gmt(gmt)) or str(spec) not in packaged):
         return Programme(str(spec), _lookup(str(spec), sets, f"{gmt} or among the packaged programmes"))
@@ -83,43 +82,14 @@ def load_programme(
     if path.name.endswith((".gmt", ".gmt.gz")):
         msg = f"{path} is a GMT file; pass it as gmt= and name one of its sets: {_some(list(read_gmt(path)))}"
         raise DataError(msg)
-    lines = [line.split("#")[0].replace(",", " ") for line in _read_text(path).splitlines()]
-    return Programme(path.stem, _distinct(" ".join(lines).split(), str(path)))
+    lines = [line.split("#")[0].replace(",", " ") for line in read_text(path).splitlines()]
+    return Programme(path.stem, distinct_genes(" ".join(lines).split(), str(path)))
 
 
 def packaged_sets() -> dict[str, tuple[str, ...]]:
     """Return the sets that ship with c2s: ``MHC_CLASS_I`` with its parts, and short textbook pathways."""
     with resources.as_file(resources.files("c2s.screening") / "data" / "programmes.gmt") as path:
         return read_gmt(path)
-
-
-def read_gmt(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
-    """Return name to genes for every set of a GMT file, in file order; a name that ends in ``.gz`` is unpacked.
-
-    Raises
-    ------
-    DataError
-        A line without tab-separated name, description and genes, or a name that occurs twice.
-    ArtefactError
-        The file cannot be read.
-    """
-    sets: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(_read_text(Path(path)).splitlines(), start=1):
-        if not line.strip():
-            continue
-        name, *rest = line.split("\t")
-        genes = [gene.strip() for gene in rest[1:] if gene.strip()]
-        if not genes:
-            msg = f"{path}, line {number}: expected name, description and genes separated by tabs, found {line[:60]!r}"
-            raise DataError(msg)
-        if name in sets:
-            msg = f"{path}, line {number}: the set {name} occurs twice; rename one"
-            raise DataError(msg)
-        sets[name] = _distinct(genes, name)
-    if not sets:
-        msg = f"{path} holds no gene set"
-        raise DataError(msg)
-    return sets
 
 
 def programme_ids(
@@ -171,22 +141,3 @@ def _lookup(name: str, sets: Mapping[str, tuple[str, ...]], where: str) -> tuple
 
 def _some(names: Sequence[str], limit: int = 20) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _distinct(genes: Sequence[str], source: str) -> tuple[str, ...]:
-    distinct = tuple(dict.fromkeys(gene for gene in genes if gene))
-    if not distinct:
-        msg = f"{source} holds no gene symbol"
-        raise DataError(msg)
-    return distinct
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path, "rt", encoding="utf-8-sig") as file:
-                return file.read()
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        msg = f"cannot read gene sets from {path}: {error}"
-        raise ArtefactError(msg) from error

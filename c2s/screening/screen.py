@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from c2s.artefacts import atomic_path, prepare_folder, read_json, write_json
+from c2s.cells.gene_sets import read_gmt
 from c2s.cells.library import Perturbation
 from c2s.errors import ArtefactError, ConfigError
 from c2s.models.cell_lm import CellLM
@@ -25,7 +26,7 @@ from c2s.screening.hits import call_hits
 from c2s.screening.measure import CONTEXT, ScreenPlan, estimate_seconds, gather, run_blocks
 from c2s.screening.pathways import pathway_changes
 from c2s.screening.plan import foreign_contexts, make_plan
-from c2s.screening.programmes import packaged_sets, read_gmt
+from c2s.screening.programmes import packaged_sets
 from c2s.screening.report import write_report
 from c2s.screening.rivals import Rivals
 from c2s.screening.truth import score_against_truth

@@ -2,48 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 
+from c2s.cells.genes import GeneVocabulary
 from c2s.cells.reading import require_column
 from c2s.sentences.corpus import CellSentences
+from c2s.tasks.answers import Answer
 from c2s.tasks.base import Example, Genes, Mark, Part, split_segments
+from c2s.tasks.gene_answers import read_genes
+from c2s.tasks.text_task import TextTask, merged
+
+_SLOTS = ("cell_type", "organism", "tissue")
 
 
 @dataclass(frozen=True)
-class CellGeneration:
-    """``<cell_type> label <context> value … <sentence>`` → ``genes <end>``.
+class CellGeneration(TextTask):
+    """``<cell_type> label <context> value … <sentence>`` → ``genes <end>``, or the same in words.
 
     Parameters
     ----------
     n_genes : int
         Longest sentence; shorter cells give shorter answers.
+    wording : int, "any" or "marks"
+        ``"marks"``, the default, writes marks, for models in which a gene is a token; the others write words.
     """
 
-    n_genes: int = 100
+    wording: int | Literal["any", "marks"] = "marks"
     name: str = "cell_generation"
+    inputs: ClassVar[tuple[str, ...]] = ("conditions",)
+    optional: ClassVar[tuple[str, ...]] = (*_SLOTS, "any other condition")
+    metric: ClassVar[str] = "gene_overlap"
 
-    def prompt(self, conditions: Mapping[str, str]) -> tuple[Part, ...]:
-        """Return the prompt for ``conditions``; the key ``cell_type`` has its own mark, others come as contexts."""
-        parts: list[Part] = []
-        for key, value in sorted(conditions.items(), key=lambda item: (item[0] != "cell_type", item[0])):
-            parts += [Mark("cell_type"), str(value)] if key == "cell_type" else [Mark("context"), f"{key} {value}"]
-        return (*parts, Mark("sentence"))
+    def prompt(
+        self, conditions: Mapping[str, str], *, n_genes: int | None = None, wording: int | None = None
+    ) -> tuple[Part, ...]:
+        """Return the prompt for ``conditions``.
 
-    def examples(self, sentences: CellSentences, *, conditions: Mapping[str, str]) -> Iterator[Example]:
+        In marks the key ``cell_type`` has its own, and others come as contexts. In words ``cell_type``, ``organism`` and
+        ``tissue`` have their places, and others are listed; ``n_genes`` is the number of genes asked for.
+        """
+        if wording is None and self.wording == "marks":
+            parts: list[Part] = []
+            for key, value in sorted(conditions.items(), key=lambda item: (item[0] != "cell_type", item[0])):
+                parts += [Mark("cell_type"), str(value)] if key == "cell_type" else [Mark("context"), f"{key} {value}"]
+            return (*parts, Mark("sentence"))
+        named = {key: str(value) for key, value in conditions.items() if key in _SLOTS}
+        others = ", ".join(f"{key} {value}" for key, value in sorted(conditions.items()) if key not in _SLOTS)
+        slots = merged(named, {"others": others, "n_genes": n_genes or self.n_genes, "top_k": self.n_genes})
+        return self.prompt_set.prompt(slots, wording=self.which(wording))
+
+    def answer(self, genes: np.ndarray, *, wording: int | None = None) -> tuple[Part, ...]:
+        """Return the answer that spells ``genes`` (ids, int32), cut at ``n_genes``."""
+        if wording is None and self.wording == "marks":
+            return (Genes(genes[: self.n_genes]), Mark("end"))
+        return self.prompt_set.answer(self.cell_slots(genes), wording=self.which(wording))
+
+    def examples(
+        self, sentences: CellSentences, *, conditions: Mapping[str, str], seed: int = 0
+    ) -> Iterator[Example]:
         """Yield one example per cell; ``conditions`` maps a condition's name to its column of ``obs``."""
         values = {
             name: require_column(sentences.obs, column, "conditions").astype(str) for name, column in conditions.items()
         }
-        for i in range(len(sentences)):
-            yield self.example(sentences, i, conditions={name: column.iloc[i] for name, column in values.items()})
+        n = len(sentences)
+        wordings = [None] * n if self.wording == "marks" else self.wordings(n, seed=seed)
+        for i, wording in enumerate(wordings):
+            known = {name: column.iloc[i] for name, column in values.items()}
+            yield self.example(sentences, i, conditions=known, wording=wording)
 
-    def example(self, sentences: CellSentences, i: int, *, conditions: Mapping[str, str]) -> Example:
+    def example(
+        self, sentences: CellSentences, i: int, *, conditions: Mapping[str, str], wording: int | None = None
+    ) -> Example:
         """Return the example of cell ``i``; ``conditions`` maps a condition's name to the cell's value."""
-        return Example(self.prompt(conditions), (Genes(sentences.row(i)[: self.n_genes]), Mark("end")))
+        genes = sentences.row(i)[: self.n_genes]
+        return Example(self.prompt(conditions, n_genes=len(genes), wording=wording), self.answer(genes, wording=wording))
 
-    def parse(self, answer: Sequence[Part]) -> np.ndarray:
-        """Return the sentence's gene ids, int32."""
-        return split_segments(answer, ("end",))[0]
+    def parse(
+        self, answer: Answer, *, vocabulary: GeneVocabulary | None = None, repair: bool = False
+    ) -> np.ndarray:
+        """Return the sentence's gene ids, int32: of marks as they are, of words by :func:`~c2s.tasks.gene_answers.read_genes`."""
+        if self.wording == "marks" and not isinstance(answer, str | bytes):
+            return split_segments(answer, ("end",))[0]
+        return read_genes(answer, vocabulary, None if self.wording == "marks" else self.style, repair=repair)
