@@ -80,9 +80,9 @@ class CellOntology:
         self.version = version
         self._parents = {term.id: self._parents_of(term) for term in found.values()}
         self._children: dict[str, list[str]] = {term: [] for term in found}
-        for term, parents in self._parents.items():
+        for child, parents in self._parents.items():
             for parent in parents:
-                self._children[parent].append(term)
+                self._children[parent].append(child)
         self._refuse_cycles()
         self._alternatives = {old: term.id for term in found.values() for old in term.alternatives if old not in found}
         self._index = _index(found.values())

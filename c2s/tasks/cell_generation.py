@@ -61,9 +61,7 @@ class CellGeneration(TextTask):
             return (Genes(genes[: self.n_genes]), Mark("end"))
         return self.prompt_set.answer(self.cell_slots(genes), wording=self.which(wording))
 
-    def examples(
-        self, sentences: CellSentences, *, conditions: Mapping[str, str], seed: int = 0
-    ) -> Iterator[Example]:
+    def examples(self, sentences: CellSentences, *, conditions: Mapping[str, str], seed: int = 0) -> Iterator[Example]:
         """Yield one example per cell; ``conditions`` maps a condition's name to its column of ``obs``."""
         values = {
             name: require_column(sentences.obs, column, "conditions").astype(str) for name, column in conditions.items()
@@ -79,11 +77,11 @@ class CellGeneration(TextTask):
     ) -> Example:
         """Return the example of cell ``i``; ``conditions`` maps a condition's name to the cell's value."""
         genes = sentences.row(i)[: self.n_genes]
-        return Example(self.prompt(conditions, n_genes=len(genes), wording=wording), self.answer(genes, wording=wording))
+        return Example(
+            self.prompt(conditions, n_genes=len(genes), wording=wording), self.answer(genes, wording=wording)
+        )
 
-    def parse(
-        self, answer: Answer, *, vocabulary: GeneVocabulary | None = None, repair: bool = False
-    ) -> np.ndarray:
+    def parse(self, answer: Answer, *, vocabulary: GeneVocabulary | None = None, repair: bool = False) -> np.ndarray:
         """Return the sentence's gene ids, int32: of marks as they are, of words by :func:`~c2s.tasks.gene_answers.read_genes`."""
         if self.wording == "marks" and not isinstance(answer, str | bytes):
             return split_segments(answer, ("end",))[0]

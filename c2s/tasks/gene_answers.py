@@ -50,7 +50,7 @@ def read_genes(
     if not isinstance(answer, str | bytes):
         parts = before_end(answer)
         if any(isinstance(part, Genes) for part in parts):
-            loose = [part for part in parts if isinstance(part, str) and part.strip() not in ("", style.stop)]
+            loose: list[Part] = [part for part in parts if isinstance(part, str) and part.strip() not in ("", style.stop)]
             if any(isinstance(part, Mark) for part in parts) or (loose and not repair):
                 msg = f"expected genes and <end>, found {(loose or [part for part in parts if isinstance(part, Mark)])[0]!r}"
                 raise ParseError(msg)

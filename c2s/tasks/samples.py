@@ -85,5 +85,7 @@ def draw_samples(
         msg = f"no group of {', '.join(keys)} has {n_cells} cells; the largest has {max(skipped.values(), default=0)}. Pass a smaller n_cells="
         raise DataError(msg)
     if skipped:
-        logger.warning("%d groups have fewer than %d cells and are left out: %s", len(skipped), n_cells, listed(skipped))
+        logger.warning(
+            "%d groups have fewer than %d cells and are left out: %s", len(skipped), n_cells, listed(skipped)
+        )
     return Samples(tuple(rows), tuple(groups), skipped)

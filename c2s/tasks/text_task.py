@@ -111,7 +111,9 @@ class TextTask:
         values = {name: require_column(obs, column, "columns").to_numpy(object) for name, column in chosen.items()}
 
         def agreed(rows: Sequence[int] | np.ndarray) -> dict[str, str]:
-            found = {name: {str(v) for v in column[np.asarray(rows)] if not pd.isna(v)} for name, column in values.items()}
+            found = {
+                name: {str(v) for v in column[np.asarray(rows)] if not pd.isna(v)} for name, column in values.items()
+            }
             return {name: each.pop() for name, each in found.items() if len(each) == 1}
 
         return agreed
