@@ -121,7 +121,8 @@ def _text(file: Path) -> str:
 
 def _stanzas(text: str) -> Iterator[tuple[str, int, list[tuple[str, str]]]]:
     """Yield ``(kind, line number, tags)``; the header has the kind ``""``."""
-    kind, start, tags = "", 1, []
+    kind, start = "", 1
+    tags: list[tuple[str, str]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip()
         if stripped.startswith("[") and stripped.endswith("]") and ":" not in stripped:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -61,16 +61,31 @@ class Example:
 
 @runtime_checkable
 class Task(Protocol):
-    """What every task offers. ``examples`` takes what the task needs as keyword arguments."""
+    """What every task offers. ``examples`` takes what the task needs as keyword arguments.
+
+    Attributes
+    ----------
+    name : str
+    n_genes : int
+        Most genes of a cell that are shown or asked for.
+    inputs, optional : tuple of str
+        What an example needs, and what it tells where it is known.
+    metric : str
+        What judges an answer.
+    """
 
     name: str
+    n_genes: int
+    inputs: ClassVar[tuple[str, ...]]
+    optional: ClassVar[tuple[str, ...]]
+    metric: ClassVar[str]
 
     def examples(self, *args: Any, **kwargs: Any) -> Iterable[Example]:
         """Return training examples."""
         ...
 
-    def parse(self, answer: Sequence[Part]) -> Any:
-        """Return the value an answer stands for.
+    def parse(self, answer: Sequence[Part] | str) -> Any:
+        """Return the value an answer stands for, given as parts or as text.
 
         Raises
         ------

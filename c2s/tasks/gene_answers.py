@@ -50,9 +50,10 @@ def read_genes(
     if not isinstance(answer, str | bytes):
         parts = before_end(answer)
         if any(isinstance(part, Genes) for part in parts):
-            loose: list[Part] = [part for part in parts if isinstance(part, str) and part.strip() not in ("", style.stop)]
-            if any(isinstance(part, Mark) for part in parts) or (loose and not repair):
-                msg = f"expected genes and <end>, found {(loose or [part for part in parts if isinstance(part, Mark)])[0]!r}"
+            marks = [part for part in parts if isinstance(part, Mark)]
+            words = [part for part in parts if isinstance(part, str) and part.strip() not in ("", style.stop)]
+            if marks or (words and not repair):
+                msg = f"expected genes and <end>, found {marks[0] if marks else words[0]!r}"
                 raise ParseError(msg)
             return _distinct(np.concatenate([p.ids for p in parts if isinstance(p, Genes)]), vocabulary, repair=repair)
     text, ended = answer_text(answer, stop=style.stop)

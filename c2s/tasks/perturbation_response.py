@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -46,6 +46,9 @@ class PerturbationResponse:
     n_answer: int = 200
     moved_weight: float = 4.0
     name: str = "perturbation_response"
+    inputs: ClassVar[tuple[str, ...]] = ("controls", "treated", "perturbations", "contexts", "up", "down")
+    optional: ClassVar[tuple[str, ...]] = ("mechanism", "dose", "time", "targets")
+    metric: ClassVar[str] = "pearson_delta"
 
     def prefix(self, control: np.ndarray) -> tuple[Part, ...]:
         """Return the part of the prompt that only the control cell decides (gene ids, int32)."""
@@ -140,6 +143,6 @@ class PerturbationResponse:
                 weights = np.where(moved, self.moved_weight, 1.0).astype(np.float32)
                 yield Example(prompt, self.sentence_answer(after), weights)
 
-    def parse(self, answer: Sequence[Part]) -> tuple[np.ndarray, ...]:
+    def parse(self, answer: Sequence[Part] | str) -> tuple[np.ndarray, ...]:
         """Return ``(up, down)`` for a delta, ``(sentence,)`` otherwise; gene ids, int32."""
         return tuple(split_segments(answer, ("down", "end") if self.target == "delta" else ("end",)))

@@ -53,8 +53,9 @@ class TextTask:
         if self.n_genes < 1:
             msg = f"n_genes={self.n_genes}; expected at least 1"
             raise ConfigError(msg)
-        if isinstance(self.wording, str) and self.wording not in ("any", "marks"):
-            msg = f"wording={self.wording!r}; expected a number from 0, or 'any'"
+        words = ("any", "marks") if type(self).wording == "marks" else ("any",)
+        if isinstance(self.wording, str) and self.wording not in words:
+            msg = f"wording={self.wording!r}; {self.name} takes a number from 0, or {' or '.join(map(repr, words))}"
             raise ConfigError(msg)
 
     @property

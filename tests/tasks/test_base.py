@@ -15,7 +15,7 @@ def genes(*ids):
 
 
 def test_every_task_is_registered_under_its_name_and_offers_what_a_task_offers():
-    assert set(TASKS) == {"cell_type_annotation", "cell_generation", "perturbation_response"}
+    assert {"cell_type_annotation", "cell_generation", "perturbation_response"} < set(TASKS)
     for name, kind in TASKS.items():
         task = kind()
         assert isinstance(task, Task)
