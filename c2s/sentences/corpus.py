@@ -331,12 +331,12 @@ class CellSentences:
                     raise DataError(msg)
         starts = np.cumsum([0, *(len(part.ids) for part in parts)])
         settings = [part.encoding.model_dump() for part in parts]
-        differing = {n: None for n in ("layer", "values") if len({each[n] for each in settings}) > 1}
+        differing: dict[str, Any] = {n: None for n in ("layer", "values") if len({each[n] for each in settings}) > 1}
         limits = [part.encoding.n_genes for part in parts]
         sources = [part.encoding.source_hash for part in parts]
         if len(set(sources)) > 1:  # None stands for sentences that no cell was read for
             differing["source_hash"] = None if None in sources else hash_of(*sources)
-        differing["n_genes"] = None if None in limits else max(limits)
+        differing["n_genes"] = None if None in limits else max(n for n in limits if n is not None)
         return CellSentences(
             ids=np.concatenate([part.ids for part in parts]),
             offsets=np.concatenate([[0], *(part.offsets[1:] + start for part, start in zip(parts, starts[:-1]))]),
