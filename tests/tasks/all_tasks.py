@@ -15,7 +15,11 @@ VOCABULARY = GeneVocabulary(SYMBOLS)
 ROWS = [[3, 1, 2, 0, 4], [0], [5, 6], [7, 2, 4, 1], [1, 7], [6, 0, 3]]
 LABELS = ("CD4 T cell", "B cell", "NK cell", "CD8-positive, alpha-beta T cell")
 SAMPLES = Samples((np.array([0, 1, 2]), np.array([3, 5])), ("a", "b"))
-SETS = {"KINASES": ("CD4", "T", "NONE", "CD4"), "EMPTY": ("OTHER",), "Interferon response": ("HLA-A", "NKG7", "MS4A1", "CD8A")}
+SETS = {
+    "KINASES": ("CD4", "T", "NONE", "CD4"),
+    "EMPTY": ("OTHER",),
+    "Interferon response": ("HLA-A", "NKG7", "MS4A1", "CD8A"),
+}
 QUESTIONS = (
     Question((0, 1), "Do both express CD4?", "Yes", ("Yes", "No")),
     Question((2,), "How many genes are shown?", "2."),

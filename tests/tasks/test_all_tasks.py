@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from c2s.errors import ConfigError, DataError
-from c2s.tasks import TASKS, Genes, Mark, PromptSet, Question, Samples, SampleGeneration, Task, render_text
+from c2s.tasks import TASKS, Genes, Mark, PromptSet, Question, SampleGeneration, Samples, Task, render_text
 from tests.tasks.all_tasks import LABELS, ROWS, SAMPLES, SETS, SYMBOLS, VOCABULARY, cases, make, plain, sentences
 
 IN_WORDS = [name for name in TASKS if name != "perturbation_response"]
@@ -89,7 +89,9 @@ def test_optional_columns_are_told_where_known_and_never_guessed():
     text = render_text(next(iter(task.examples(whole, labels_key="label"))).prompt, SYMBOLS)
     assert text.startswith("A cell of Homo sapiens from blood expresses these 5 genes")
     bare = whole.with_obs(whole.obs[["label"]])
-    assert render_text(next(iter(task.examples(bare, labels_key="label"))).prompt, SYMBOLS).startswith("A cell expresses")
+    assert render_text(next(iter(task.examples(bare, labels_key="label"))).prompt, SYMBOLS).startswith(
+        "A cell expresses"
+    )
     few = next(iter(task.examples(whole, labels_key="label", columns={"tissue": "drug"})))
     assert render_text(few.prompt, SYMBOLS).startswith("A cell from DMSO expresses")
     with pytest.raises(ConfigError, match="no optional field assay; it has organism, tissue"):
@@ -140,10 +142,17 @@ def test_settings_that_cannot_be_are_refused():
 
 def test_knowledge_and_neighbours_come_where_there_are_any():
     first, second = TASKS["niche_label"](wording=0, n_genes=2).examples(
-        sentences(), cells=[0, 4], neighbours=[[1, 2], []], niche_key="label", knowledge=[["CD4 binds HLA-A", "x binds y"], []]
+        sentences(),
+        cells=[0, 4],
+        neighbours=[[1, 2], []],
+        niche_key="label",
+        knowledge=[["CD4 binds HLA-A", "x binds y"], []],
     )
     text = render_text(first.prompt, SYMBOLS)
-    assert "Around it lie 2 cells, the nearest first.\nCell 1: CD4.\nCell 2: C1orf112 MT-ND1.\nKnown interactions: CD4 binds HLA-A; x binds y.\n" in text
+    assert (
+        "Around it lie 2 cells, the nearest first.\nCell 1: CD4.\nCell 2: C1orf112 MT-ND1.\nKnown interactions: CD4 binds HLA-A; x binds y.\n"
+        in text
+    )
     assert "Around" not in render_text(second.prompt, SYMBOLS)
     assert "Known" not in render_text(second.prompt, SYMBOLS)
 
@@ -151,7 +160,8 @@ def test_knowledge_and_neighbours_come_where_there_are_any():
 def test_gene_sets_are_cut_to_the_vocabulary_and_shuffled_when_shown():
     naming = TASKS["gene_set_naming"](wording=0)
     shown = {
-        seed: [e.prompt[1].ids.tolist() for e in naming.examples(SETS, vocabulary=VOCABULARY, seed=seed)] for seed in range(4)
+        seed: [e.prompt[1].ids.tolist() for e in naming.examples(SETS, vocabulary=VOCABULARY, seed=seed)]
+        for seed in range(4)
     }
     assert all(sorted(one) == [0, 7] and sorted(two) == [1, 2, 3, 4] for one, two in shown.values())
     assert len({tuple(two) for _, two in shown.values()}) > 1

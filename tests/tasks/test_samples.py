@@ -13,7 +13,9 @@ from c2s.tasks import draw_samples
 
 
 @settings(max_examples=60, deadline=None)
-@given(groups=st.lists(st.sampled_from("abcd"), min_size=1, max_size=60), n_cells=st.integers(1, 8), seed=st.integers(0, 9))
+@given(
+    groups=st.lists(st.sampled_from("abcd"), min_size=1, max_size=60), n_cells=st.integers(1, 8), seed=st.integers(0, 9)
+)
 def test_samples_are_of_one_group_of_equal_size_and_disjoint(groups, n_cells, seed):
     obs = pd.DataFrame({"donor": groups})
     sizes = {group: groups.count(group) for group in set(groups)}
