@@ -190,7 +190,7 @@ def names_of(index: Iterable[Any], what: str) -> list[str]:
         A name is missing (None or NaN), which as a string would pass for a name.
     """
     if isinstance(index, pd.Index):
-        if index.inferred_type == "string":
+        if index.inferred_type == "string" and not index.hasnans:
             return cast("list[str]", index.tolist())  # far quicker than going through the index
         index = index.tolist()
     names = list(index)

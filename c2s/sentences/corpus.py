@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import pandas as pd
 
-from c2s.artefacts import read_record, require_access, whole_folder, whole_record, write_json
+from c2s.artefacts import hash_of, read_record, require_access, whole_folder, whole_record, write_json
 from c2s.cells.genes import GeneVocabulary, listed
 from c2s.cells.reading import refuse_repeated_cells
 from c2s.cells.scale import Scale
@@ -323,7 +323,7 @@ class CellSentences:
             for name, one, other in (
                 ("vocabulary", first.vocabulary.hash, part.vocabulary.hash),
                 ("background", _hash(first.background), _hash(part.background)),
-                ("ties", first.encoding.ties, part.encoding.ties),
+                ("ties", _ties(first.encoding), _ties(part.encoding)),
                 ("normalisation", first.encoding.normalisation, part.encoding.normalisation),
             ):
                 if one != other:
@@ -331,9 +331,12 @@ class CellSentences:
                     raise DataError(msg)
         starts = np.cumsum([0, *(len(part.ids) for part in parts)])
         settings = [part.encoding.model_dump() for part in parts]
-        differing = {
-            n: None for n in ("n_genes", "layer", "values", "source_hash") if len({each[n] for each in settings}) > 1
-        }
+        differing: dict[str, Any] = {n: None for n in ("layer", "values") if len({each[n] for each in settings}) > 1}
+        limits = [part.encoding.n_genes for part in parts]
+        sources = [part.encoding.source_hash for part in parts]
+        if len(set(sources)) > 1:  # None stands for sentences that no cell was read for
+            differing["source_hash"] = None if None in sources else hash_of(*sources)
+        differing["n_genes"] = None if None in limits else max(n for n in limits if n is not None)
         return CellSentences(
             ids=np.concatenate([part.ids for part in parts]),
             offsets=np.concatenate([[0], *(part.offsets[1:] + start for part, start in zip(parts, starts[:-1]))]),
@@ -452,6 +455,11 @@ def _ids_of(row: Sequence[int] | Sequence[str] | np.ndarray, vocabulary: GeneVoc
     if len(row) and isinstance(row[0], str):
         return vocabulary.ids(map(str, row))
     return np.asarray(row, dtype=np.int32)
+
+
+def _ties(encoding: Encoding) -> str:
+    """Return what broke the ties, and the seed where it is read."""
+    return f"hash, seed {encoding.seed}" if encoding.ties == "hash" else encoding.ties
 
 
 def _hash(background: Background | None) -> str | None:

@@ -85,7 +85,7 @@ def encode(
     check_settings(n_genes, ties, background, vocabulary, seed)
     require_cells(adata)
     obs = adata.obs.copy()
-    if obs.index.inferred_type != "string":
+    if obs.index.inferred_type != "string" or obs.index.hasnans:
         obs.index = pd.Index(names_of(obs.index, "cells"), dtype=object)
     barcodes = obs.index.to_numpy(dtype=object)
     refuse_repeated_cells(obs.index)

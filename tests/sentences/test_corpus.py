@@ -146,8 +146,22 @@ def test_unlike_sentences_are_not_concatenated():
             CellSentences.concatenate([one, wrong])
     with pytest.raises(DataError, match="nothing"):
         CellSentences.concatenate([])
+    seeds = [corpus_of([[1]], encoding=Encoding(ties="hash", seed=seed)) for seed in (1, 2)]
+    with pytest.raises(DataError, match="seed 1 and hash, seed 2"):
+        CellSentences.concatenate(seeds)
     merged = CellSentences.concatenate([one, corpus_of([[1]], encoding=Encoding(n_genes=5))])
     assert merged.encoding.n_genes is None
+
+
+def test_joined_cells_keep_their_limit_and_are_still_cells_that_were_read():
+    def part(n_genes, source):
+        return corpus_of([[1]], encoding=Encoding(n_genes=n_genes, source_hash=source))
+
+    joined = CellSentences.concatenate([part(3, "a"), part(5, "b")]).encoding
+    assert joined.n_genes == 5
+    assert joined.source_hash not in (None, "a", "b")
+    assert CellSentences.concatenate([part(3, "a"), part(3, None)]).encoding.source_hash is None
+    assert CellSentences.concatenate([part(3, "a"), part(3, "a")]).encoding.source_hash == "a"
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,15 @@ def formatters():
         pytest.skip("cell2sentence is not installed: pip install --no-deps cell2sentence==1.2.0")
     package = types.ModuleType("cell2sentence")  # its __init__ imports plotting packages that formatters do not need
     package.__path__, package.__spec__ = list(spec.submodule_search_locations), spec
-    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "cell2sentence"}
-    sys.modules["cell2sentence"] = package
-    yield importlib.import_module("cell2sentence.prompt_formatter")
-    for name in ("cell2sentence", "cell2sentence.prompt_formatter"):
-        sys.modules.pop(name, None)
-    sys.modules.update(before)
+    before = {name: sys.modules.pop(name, None) for name in ("cell2sentence", "cell2sentence.prompt_formatter")}
+    sys.modules["cell2sentence"] = package  # and nothing else is taken out again: datasets cannot be imported twice
+    try:
+        yield importlib.import_module("cell2sentence.prompt_formatter")
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name, None)
+            if module is not None:
+                sys.modules[name] = module
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Truth and prediction in, measures out: annotations, text answers, generated cells, embeddings."""

@@ -1,0 +1,79 @@
+"""The annotation benchmark: the table of labels, the splits, runs that are kept, figures of runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.annotation import run as benchmark
+from benchmarks.annotation.labels import PBMC3K_TO_PBMC4K
+from benchmarks.annotation.splits import Split, held_out, labelled, splits
+from c2s.baselines.linear import Majority
+from c2s.errors import MissingDependencyError
+from tests.baselines.planted import planted
+
+
+@pytest.fixture(scope="module")
+def split():
+    (train, labels), (test, truth) = planted(20, seed=0), planted(10, seed=1)
+    train.obs["label"], test.obs["label"] = labels, truth
+    return Split(train, test)
+
+
+def test_held_out_cells_are_a_share_of_every_label():
+    labels = np.repeat(["a", "b", "c"], [100, 10, 2])
+    mask = held_out(labels, 0)
+    assert [int(mask[labels == name].sum()) for name in "abc"] == [30, 3, 1]
+    assert not np.array_equal(mask, held_out(labels, 1))
+
+
+def test_a_run_says_what_it_found_and_what_it_cost(split):
+    found = benchmark.one_run(split, Majority, 0)
+    assert found["scores"]["accuracy"]["value"] == 0.25 and found["cells_per_second"] > 0
+    assert found["train"] == 80 and found["test"] == 40
+
+    def missing():
+        raise MissingDependencyError("not installed")
+
+    assert benchmark.one_run(split, missing, 0) == {"reason": "not installed"}
+
+
+def test_figures_are_medians_with_the_widest_interval_and_the_bar(split):
+    one = benchmark.one_run(split, Majority, 0)
+    at = "pbmc3k to pbmc4k"
+
+    def scored(value):
+        score = {"value": value, "low": value - 0.1, "high": value + 0.1, "reason": None}
+        return {**one, "scores": {"macro F1": score}}
+
+    made = {(at, benchmark.BAR_ROW, 0): scored(0.8)}
+    made |= {(at, "c2s-mini", seed): scored(value) for seed, value in enumerate((0.7, 0.75, 0.9))}
+    made |= {(at, "celltypist", 0): {"reason": "not installed"}}
+    found = {figure.name: figure for figure in benchmark.figures(made)}
+    figure = found[f"{at}, c2s-mini: macro F1"]
+    assert (figure.value, figure.low, figure.high) == (0.75, pytest.approx(0.6), pytest.approx(1.0))
+    assert figure.met is False and "0.800" in figure.bar
+    assert found[f"{at}, celltypist: macro F1"].reason == "not installed"
+    assert benchmark.sizes(made)[at].startswith("80 cells")
+
+
+def test_the_place_of_a_run_depends_on_what_decides_it(tmp_path):
+    def place(row, seconds, seed=0):
+        return benchmark.run_path("a, b", row, seed, seconds=seconds, threads=1, cache=tmp_path)
+
+    assert place("majority", 1) == place("majority", 2)
+    assert place("scgpt_architecture", 1) != place("scgpt_architecture", 2)
+    assert place("majority", 1) != place("majority", 1, seed=1)
+    assert place("c2s-mini", 1).name.split("-")[-1] != place("majority", 1).name.split("-")[-1]
+
+
+@pytest.mark.real
+def test_every_label_of_the_real_cells_has_a_line(data_dir):
+    assert set(labelled(data_dir, "pbmc3k").obs["label"]) == set(PBMC3K_TO_PBMC4K)
+    across = splits(data_dir)["pbmc3k to pbmc4k"](0)
+    assert set(across.train.obs["label"]) == set(across.test.obs["label"]) == {"T_CD4", "T_CD8", "B", "NK", "MNP"}
+    assert across.train.n_obs == 2624 and across.test.n_obs == 2150
+    fine = splits(data_dir)["pbmc3k, fine labels"](0)
+    assert not set(fine.train.obs_names) & set(fine.test.obs_names)
+    species = splits(data_dir)["pancreas, human to mouse"](0)
+    assert set(species.train.obs["Batch"]) == {"human"} and species.test.n_obs == 175
