@@ -53,15 +53,15 @@ def decode(
 
     check_file(out, overwrite=overwrite)
     spare_inputs(out, corpus, decoder)
+    if out.suffix.lower() != ".h5ad":
+        msg = f"{out.name} would hold an AnnData; name it .h5ad"
+        raise ConfigError(msg)
     if not is_corpus(corpus):
         msg = f"{corpus} is not a corpus (no corpus.json); make one by c2s encode"
         raise ArtefactError(msg)
     if decoder is None and not (corpus / "decoder").is_dir():
         msg = f"pass --decoder FOLDER: {corpus} holds no decoder.json; make one by c2s encode --fit-decoder"
         raise ArtefactError(msg)
-    if out.suffix.lower() != ".h5ad":
-        msg = f"{out.name} would hold an AnnData; name it .h5ad"
-        raise ConfigError(msg)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         step = progress.add_task(f"reading {corpus}")

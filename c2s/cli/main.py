@@ -140,7 +140,7 @@ def _with_options(message: str, arguments: list[str]) -> str:
             return found[0]
         return name if found[2] is None or found[2] == "True" else f"{name} {found[2]}"
 
-    return re.sub(r"\b([a-z][a-z_]*)=([\"'\w]\w*)?", option, message)
+    return re.sub(r"\b([a-z][a-z_]*)=([\"'\w]\w*[\"']?)?(?: \(--[a-z-]+\))?", option, message)
 
 
 def _disk_is_full(error: BaseException) -> bool:

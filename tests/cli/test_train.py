@@ -107,10 +107,7 @@ def test_resume_and_overwrite(c2s, files, tmp_path):
     run = tmp_path / "run"
     assert "holds no run to resume" in train(c2s, files, run, "--steps", 1, "--resume").error
     assert train(c2s, files, run, "--steps", 1).code == 0
-    assert (
-        "is not empty; name another folder, or pass overwrite=True (--overwrite)"
-        in train(c2s, files, run, "--steps", 2).error
-    )
+    assert "is not empty; name another folder, or pass --overwrite" in train(c2s, files, run, "--steps", 2).error
     assert "is finished; nothing is left to resume" in train(c2s, files, run, "--steps", 1, "--resume").error
     assert train(c2s, files, run, "--steps", 2, "--overwrite").code == 0
     assert load_model(run).settings.training["steps"] == 2
