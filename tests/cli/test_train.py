@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from c2s.models.cell_lm import load_model
+from c2s.models.cell_lm import load_cell_lm
 from c2s.training.config import TrainConfig
 from tests import tiny
 
@@ -110,7 +110,7 @@ def test_resume_and_overwrite(c2s, files, tmp_path):
     assert "is not empty; name another folder, or pass --overwrite" in train(c2s, files, run, "--steps", 2).error
     assert "is finished; nothing is left to resume" in train(c2s, files, run, "--steps", 1, "--resume").error
     assert train(c2s, files, run, "--steps", 2, "--overwrite").code == 0
-    assert load_model(run).settings.training["steps"] == 2
+    assert load_cell_lm(run).settings.training["steps"] == 2
 
 
 def test_lora_from_a_run(c2s, files, tmp_path):
@@ -119,7 +119,7 @@ def test_lora_from_a_run(c2s, files, tmp_path):
         "--model", tiny.run_folder(), "--lora-rank", 2, "--steps", 1, "--batch-size", 4,
     )  # fmt: skip
     assert ran.code == 0, ran.err
-    assert load_model(tmp_path / "run").settings.training["steps"] == 1
+    assert load_cell_lm(tmp_path / "run").settings.training["steps"] == 1
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
