@@ -62,12 +62,20 @@ def test_every_setting_reaches_the_run(c2s, tmp_path):
         name: value + 1 if isinstance(value, int) else value * 1.25
         for name, value in TrainConfig().model_dump().items() if name not in words
     }  # fmt: skip
+    numbers["prompt_weight"] = 0.0  # of another task: the next test
     wanted = {**words, **numbers}
-    assert all(value != TrainConfig().model_dump(mode="json")[name] for name, value in wanted.items())
+    same = [name for name, value in wanted.items() if value == TrainConfig().model_dump(mode="json")[name]]
+    assert same == ["prompt_weight"]
     (tmp_path / "all.json").write_text(json.dumps(wanted))
     ran = c2s("train", "cells.h5ad", "run", "--config", tmp_path / "all.json", "--dry-run")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out) == wanted
+
+
+def test_the_weight_of_prompts_reaches_the_run(c2s):
+    ran = c2s("train", "c.h5ad", "run", "--task", "cell_type_annotation", "--prompt-weight", "0.3", "--dry-run")
+    assert json.loads(ran.out)["prompt_weight"] == 0.3
+    assert "read by task='cell_type_annotation' only" in c2s("train", "c.h5ad", "run", "--prompt-weight", "0.3").error
 
 
 def test_the_config_of_a_run_repeats_it(c2s, files, tmp_path):
