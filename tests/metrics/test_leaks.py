@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from c2s.errors import ConfigError
@@ -29,6 +29,7 @@ def share(one, other, n):
 
 
 @given(TEXTS, st.lists(TEXTS, max_size=4), st.integers(1, 5))
+@example("a b c d", ["d c b a", "a b"], 1)  # all n-grams in one text, the longest run in the other
 def test_leak_check_is_brute_force(answer, training, n):
     (found,) = leak_check([answer], training, n=n)
     one = answer.split()
