@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +12,8 @@ import pandas as pd
 from c2s.cells.genes import listed
 from c2s.cells.ontology import CellOntology
 from c2s.errors import ArtefactError, DataError, MissingDependencyError
+
+logger = logging.getLogger(__name__)
 
 ID_COLUMNS = ("id", "CL ID")  # of a plain table, and of CellGuide's validated descriptions
 TEXT_COLUMNS = ("description", "Final version (QC'd)")
@@ -24,7 +26,7 @@ _ABBREVIATION = re.compile(r"(?:^|[\s(])(?:e\.g|i\.e|cf|vs|al|spp?|approx|Fig|[A
 def read_descriptions(
     path: str | os.PathLike[str], *, id_column: str | None = None, text_column: str | None = None
 ) -> dict[str, str]:
-    """Return term id → description, in file order, for every row of a table that has both.
+    """Return term id → description, in file order, for every row of a table that has both; of two for one id, the first, and a warning.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ def read_descriptions(
     MissingDependencyError
         An ``.xlsx`` file, and openpyxl is not installed.
     DataError
-        A column is missing, an id is none, or an id has two descriptions.
+        A column is missing, or an id is none.
     ArtefactError
         The file cannot be read.
     """
@@ -47,6 +49,7 @@ def read_descriptions(
     ids = table[_column(table, id_column, ID_COLUMNS, "id_column", path)]
     texts = table[_column(table, text_column, TEXT_COLUMNS, "text_column", path)]
     found: dict[str, str] = {}
+    repeated: list[str] = []
     for given, text in zip(ids, texts):
         if pd.isna(given) or pd.isna(text) or not str(text).strip():
             continue
@@ -56,8 +59,9 @@ def read_descriptions(
             raise DataError(msg)
         term, description = f"{parts[1].upper()}:{parts[2]}", " ".join(str(text).split())
         if found.setdefault(term, description) != description:
-            msg = f"{path}: {term} has two descriptions; keep one"
-            raise DataError(msg)
+            repeated.append(term)
+    if repeated:
+        logger.warning("%s describes %s more than once; the first description is taken", path, listed(repeated))
     return found
 
 
@@ -68,16 +72,6 @@ def definitions(ontology: CellOntology) -> dict[str, str]:
         for term in ontology.terms.values()
         if term.definition.strip() and not term.obsolete
     }
-
-
-def described(
-    label: str, ontology: CellOntology, descriptions: Mapping[str, str], table: Mapping[str, str]
-) -> tuple[str | None, str]:
-    """Return the term that ``label`` means and its description, the ontology's definition where there is none, else ``""``."""
-    term = ontology.match(label, table=table)
-    if term is None:
-        return None, ""
-    return term, descriptions.get(term) or " ".join(ontology.terms[term].definition.split())
 
 
 def first_sentence(text: str) -> str:

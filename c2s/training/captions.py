@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from c2s.cells.descriptions import described, first_sentence
+from c2s.cells.descriptions import definitions, first_sentence
 from c2s.cells.ontology import CellOntology
 from c2s.cells.reading import complete_column
 from c2s.errors import ConfigError
@@ -31,7 +31,7 @@ TEMPLATES = (
     "The most frequent type of this cluster[ from {tissue}][ of {organism}] is {majority} ({share})[, beside {others}].[ Its marker genes are {markers}.][ {description}]",
     "{share} of the cells of this cluster[ of {organism}][ from {tissue}] are of type {majority}[, the others {others}].[ Genes that set them apart are {markers}.][ {description}]",
     "Cell type: {majority}, {share}[; then {others}].[ Markers: {markers}.][ Tissue: {tissue}.][ Organism: {organism}.][ {description}]",
-    "A cluster[ from {tissue}][ of {organism}] in which {majority} comes first with {share}[, before {others}].[ {description}][ It is marked by {markers}.]",
+    "A cluster[ from {tissue}][ of {organism}] in which {majority} comes first with {share}[, before {others}].[ It is marked by {markers}.][ {description}]",
 )
 SHOWN_OTHERS = 3  # types besides the most frequent one that a caption names
 FIELDS = ("organism", "tissue")
@@ -139,13 +139,13 @@ def cluster_facts(
     labels = complete_column(sentences.obs, labels_key, "labels_key")
     fields = chosen_columns(sentences.obs, columns, FIELDS)
     markers = marker_genes(sentences, clusters, n=n_markers, depth=depth)
+    texts = {} if ontology is None else {**definitions(ontology), **(descriptions or {})}
     found = []
     for cluster in markers:
         rows = np.flatnonzero(clusters == cluster)
         types = composition(labels[rows])
-        term, text = (
-            (None, "") if ontology is None else described(types[0][0], ontology, descriptions or {}, table or {})
-        )
+        term = None if ontology is None else ontology.match(types[0][0], table=table)
+        text = texts.get(term, "") if term else ""
         told = {name: known_values(values[rows]) for name, values in fields.items()}
         agreed = {name: told[name][0] if len(told.get(name, ())) == 1 else None for name in FIELDS}
         found.append(

@@ -20,7 +20,7 @@ VERSION = "1"  # changes whenever a wording does
 WORDINGS: Mapping[str, tuple[str, ...]] = {
     "majority_type": (
         "Which cell type is the most frequent among these cells?",
-        "Of which cell type are most of these cells?",
+        "Which cell type has the most cells here?",
     ),
     "type_share": (
         "Are more than {percent} % of these cells of type {type}?",
@@ -112,13 +112,13 @@ class CountedSamples:
         answer: str,
         choices: Sequence[str],
         about: Mapping[str, object],
-        **shown: object,
+        shown: Mapping[str, object] | None = None,
     ) -> BuiltQuestion:
-        """Return the question in a drawn wording, with its choices in drawn order; ``shown`` is what stands for parts of ``about``."""
+        """Return the question in a drawn wording, its choices in drawn order; ``shown`` stands in for, or beside, what it is about."""
         wording = WORDINGS[kind][self.rng.integers(len(WORDINGS[kind]))]
         order = self.rng.permutation(len(choices))
         return BuiltQuestion(
-            tuple(int(row) for row in rows), wording.format(**{**about, **shown}), answer, tuple(choices[i] for i in order),
+            tuple(int(row) for row in rows), wording.format(**{**about, **(shown or {})}), answer, tuple(choices[i] for i in order),
             kind=kind, about={name: str(value) for name, value in about.items()},
         )  # fmt: skip
 
@@ -211,7 +211,7 @@ def more_of_type(counted: CountedSamples) -> Iterator[BuiltQuestion]:
         order = (smaller, larger) if place % 2 else (larger, smaller)
         rows = np.concatenate([counted.samples.rows[sample] for sample in order])
         about = {"type": counted.types[kind]}
-        yield counted.question("more_of_type", rows, HALVES[place % 2], HALVES, about, n=len(rows) // 2)
+        yield counted.question("more_of_type", rows, HALVES[place % 2], HALVES, about, {"n": len(rows) // 2})
 
 
 def marker_gene(
@@ -239,7 +239,7 @@ def kind_of(counted: CountedSamples, kinds: Sequence[Kind]) -> Iterator[BuiltQue
     for kind, place, answer in counted.paired(pool):
         sample, column = divmod(place, len(counted.types))
         about = {"type": counted.types[column], "kind": kind.term}
-        yield counted.question("kind_of", counted.samples.rows[sample], answer, YES_NO, about, kind=kind.name)
+        yield counted.question("kind_of", counted.samples.rows[sample], answer, YES_NO, about, {"kind": kind.name})
 
 
 def majority_kind_of(counted: CountedSamples, kinds: Sequence[Kind]) -> Iterator[BuiltQuestion]:
@@ -248,7 +248,7 @@ def majority_kind_of(counted: CountedSamples, kinds: Sequence[Kind]) -> Iterator
     pool = ((kind, sure[kind.under[types]], sure[kind.apart[types]]) for kind in kinds)
     for kind, sample, answer in counted.paired(pool):
         rows, about = counted.samples.rows[sample], {"kind": kind.term}
-        yield counted.question("majority_kind_of", rows, answer, YES_NO, about, kind=kind.name)
+        yield counted.question("majority_kind_of", rows, answer, YES_NO, about, {"kind": kind.name})
 
 
 def _in_turn(groups: Sequence[Sequence[T]]) -> Iterator[T]:

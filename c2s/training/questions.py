@@ -60,8 +60,9 @@ def questions(
     majority_kind_of  whether the most frequent type is                                  yes, no
     ================= ================================================================== ========================================
 
-    Yes and no come in pairs of the same question about other cells (for ``kind_of``, about another type), so that an answer that looks
-    at the question alone is right half of the time. Kinds that the samples give fewer questions of are logged.
+    Yes and no come in pairs of the same question about other cells, so that an answer that looks at the question alone is right half of
+    the time; those of ``kind_of`` ask about another type, and whoever knows the types needs no cells. Kinds that the samples give fewer
+    questions of are logged; the frequent types take turns with rare ones as long as these have samples.
 
     Parameters
     ----------
