@@ -85,7 +85,11 @@ def questions(
     DataError
         The column is missing or has gaps.
     """
-    asked = [kind for kind in WORDINGS if ontology is not None or kind not in NEEDS_ONTOLOGY] if kinds is None else list(kinds)
+    asked = (
+        [kind for kind in WORDINGS if ontology is not None or kind not in NEEDS_ONTOLOGY]
+        if kinds is None
+        else list(kinds)
+    )
     _check(asked, ontology, per_kind, n_choices)
     codes, types = coded_column(sentences.obs, labels_key, "labels_key")
     counts = np.stack([np.bincount(codes[rows], minlength=len(types)) for rows in samples.rows])
