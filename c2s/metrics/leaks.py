@@ -42,8 +42,8 @@ class Leak:
 def leak_check(answers: Sequence[Text], training_texts: Sequence[str], *, n: int = N_GRAM) -> list[Leak]:
     """Return, for each answer, what it shares with the nearest training text.
 
-    Words are compared as :func:`c2s.metrics.text.words` gives them. The search is exact: every answer against every text, in time
-    (words of the answer) × (words of the training texts).
+    Words are compared as :func:`c2s.metrics.text.words` gives them. The search is exact, over all training texts; its
+    time grows with how often the answer's words occur in them.
 
     Parameters
     ----------
@@ -61,28 +61,38 @@ def leak_check(answers: Sequence[Text], training_texts: Sequence[str], *, n: int
     if n < 1:
         msg = f"n={n}; an n-gram has at least 1 word"
         raise ConfigError(msg)
-    known: dict[str, int] = {}
-    flat: list[int] = []
-    starts: list[int] = []
-    for text in training_texts:
-        starts.append(len(flat))
-        flat += [known.setdefault(word, len(known)) for word in words(text)]
-        flat.append(-1)  # no run crosses it
-    corpus, begins = np.array(flat, dtype=np.int64), np.array(starts, dtype=np.intp)
-    return [_leak([known.get(word, -2) for word in words(answer)], corpus, begins, n) for answer in answers]
+    places: dict[str, list[int]] = {}
+    texts: list[int] = []  # the text that each word is of
+    for number, text in enumerate(training_texts):
+        for word in words(text):
+            places.setdefault(word, []).append(len(texts))
+            texts.append(number)
+        texts.append(number)  # a place without a word: no run crosses it
+    found = {word: np.array(each, dtype=np.intp) for word, each in places.items()}
+    of_text = np.array(texts, dtype=np.intp)
+    nowhere = np.empty(0, dtype=np.intp)
+    return [
+        _leak([found.get(word, nowhere) for word in words(answer)], of_text, len(training_texts), n)
+        for answer in answers
+    ]
 
 
-def _leak(answer: Sequence[int], corpus: NDArray[np.int64], begins: NDArray[np.intp], n: int) -> Leak:
-    n_words = len(answer)
+def _leak(places: Sequence[NDArray[np.intp]], of_text: NDArray[np.intp], n_texts: int, n: int) -> Leak:
+    """Return the leak of an answer, given where each of its words stands in the training texts."""
+    n_words = len(places)
     size = min(n, n_words)
-    longest = np.zeros(len(begins), dtype=np.int64)
-    grams = np.zeros(len(begins), dtype=np.int64)
-    runs = np.zeros(len(corpus) + 1, dtype=np.int64)  # runs[j + 1]: the run that ends at word j of the corpus
-    for word in answer if len(begins) else ():
-        runs[1:] = np.where(corpus == word, runs[:-1] + 1, 0)
-        best = np.maximum.reduceat(runs[1:], begins)
-        np.maximum(longest, best, out=longest)
-        grams += best >= size
+    longest = np.zeros(n_texts, dtype=np.int64)
+    grams = np.zeros(n_texts, dtype=np.int64)
+    # runs[j + 1]: words of the run that ends at place j, for the answer's word read last
+    runs = np.zeros(len(of_text) + 1, dtype=np.int64)
+    before = np.empty(0, dtype=np.intp)
+    for here in places:
+        lengths = runs[here] + 1
+        runs[before + 1] = 0
+        runs[here + 1] = lengths
+        np.maximum.at(longest, of_text[here], lengths)
+        grams[np.unique(of_text[here[lengths >= size]])] += 1
+        before = here
     if not longest.any():
         return Leak(None, 0, 0.0, verbatim=False, n_words=n_words)
     nearest = int(np.lexsort((-grams, -longest))[0])
