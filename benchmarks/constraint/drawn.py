@@ -24,18 +24,16 @@ def random_answers(constraint: TrieConstraint, n: int, *, seed: int = 0, stop_bi
     The logit of the stop is raised by up to ``stop_bias``, another amount for every answer, so that lengths differ.
     """
     generator = torch.Generator().manual_seed(seed)
-    width, tokens = len(constraint.tokens), constraint.tokens
-    pool = torch.randn(width + (1 << 20), generator=generator)  # a window of it is one row's logits at one step
-    stop = int(torch.searchsorted(tokens, constraint.segments[-1].stop))
+    width, stop = constraint.n_tokens, constraint.segments[-1].stop
+    windows = torch.randn(width + (1 << 20), generator=generator).unfold(0, width, 1)  # one row's logits at one step
     for begin in range(0, n, ROWS):
         rows = min(ROWS, n - begin)
         state, taken = constraint.start(rows), []
         bias = stop_bias * torch.rand(rows, generator=generator)
         while not taken or (taken[-1] != constraint.pad).any():
-            windows = torch.randint(len(pool) - width, (rows, 1), generator=generator) + torch.arange(width)
-            logits = pool[windows]
+            logits = windows[torch.randint(len(windows), (rows,), generator=generator)]
             logits[:, stop] += bias
-            taken.append(tokens[logits.masked_fill_(~state.mask(), -torch.inf).argmax(-1)])
+            taken.append(logits.masked_fill_(~state.mask(), -torch.inf).argmax(-1))
             state.advance(taken[-1][:, None])
         for answer in torch.stack(taken, 1):
             yield answer[: int((answer == constraint.pad).nonzero()[0, 0])]

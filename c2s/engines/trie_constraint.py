@@ -26,7 +26,7 @@ from c2s.errors import ConfigError
 
 
 class _Tables(NamedTuple):
-    """What all rows share. Tokens are places in ``TrieConstraint.tokens``."""
+    """What all rows share."""
 
     token: np.ndarray  # of nodes, as are the next four
     parent: np.ndarray
@@ -69,11 +69,6 @@ class TrieConstraint:
     pad : int
         The only token allowed after the last stop. It may be the last stop itself (an end-of-sequence token).
 
-    Attributes
-    ----------
-    tokens : Tensor, shape (A,), int64
-        All tokens that may ever be allowed, ascending.
-
     Raises
     ------
     ConfigError
@@ -84,21 +79,21 @@ class TrieConstraint:
         self.trie, self.segments, self.n_tokens, self.pad = trie, tuple(segments), n_tokens, pad
         self._refuse_unmeetable()
         stops = [segment.stop for segment in segments]
-        known = np.unique([*trie.token[trie.token >= 0].tolist(), *stops, pad])
-        if known[0] < 0 or known[-1] >= n_tokens:
-            msg = f"items, stops and pad have tokens {known[0]} to {known[-1]}; the model has {n_tokens}, from 0 on"
+        known = [*trie.token[trie.token >= 0].tolist(), *stops, pad]
+        if min(known) < 0 or max(known) >= n_tokens:
+            msg = f"items, stops and pad have tokens {min(known)} to {max(known)}; the model has {n_tokens}, from 0 on"
             raise ConfigError(msg)
         self._refuse_ambiguity(stops)
-        self.tokens = torch.from_numpy(known)
-        self._place = np.full(n_tokens + 1, -1, np.int32)  # the last one for tokens outside the model's output
-        self._place[known] = np.arange(len(known), dtype=np.int32)
         low = np.array([segment.min_items for segment in segments], np.int32)
         self._tables = _Tables(
-            np.where(trie.token >= 0, self._place[trie.token], np.int32(-1)), trie.parent, trie.start, trie.stop, trie.item,
-            trie.ends, trie.top, trie.head, trie.follow, self._place[stops], low,
-            np.array([segment.max_items for segment in segments], np.int32),
-            (low[::-1].cumsum()[::-1] - low).astype(np.int32), int(self._place[pad]),
+            trie.token, trie.parent, trie.start, trie.stop, trie.item, trie.ends, trie.top, trie.head, trie.follow,
+            np.array(stops, np.int32), low, np.array([segment.max_items for segment in segments], np.int32),
+            (low[::-1].cumsum()[::-1] - low).astype(np.int32), pad,
         )  # fmt: skip
+        widest = trie.stop - trie.start
+        self._most_allowed = (
+            int(widest.max() + widest[trie.follow]) + 2
+        )  # of a row: children, those of a new item, stop, pad
 
     @property
     def max_length(self) -> int:
@@ -127,7 +122,7 @@ class TrieConstraint:
         """
         state = self.start(len(prefix))
         state.advance(prefix)
-        return self._over_all_tokens(state.mask(), prefix.device)
+        return state.mask().to(prefix.device)
 
     def sequence(self, ids: Tensor) -> Tensor:
         """Return which tokens were allowed at every place of finished answers.
@@ -142,16 +137,11 @@ class TrieConstraint:
             Row ``t`` equals ``step(ids[:, :t])``.
         """
         state = self.start(len(ids))
-        masks = torch.zeros(*ids.shape, len(self.tokens), dtype=torch.bool)
+        masks = torch.zeros(*ids.shape, self.n_tokens, dtype=torch.bool)
         for t in range(ids.shape[1]):
             masks[:, t] = state.mask()
             state.advance(ids[:, t : t + 1])
-        return self._over_all_tokens(masks, ids.device)
-
-    def _over_all_tokens(self, masks: Tensor, device: torch.device) -> Tensor:
-        out = torch.zeros(*masks.shape[:-1], self.n_tokens, dtype=torch.bool, device=device)
-        out[..., self.tokens.to(device)] = masks.to(device)
-        return out
+        return masks.to(ids.device)
 
     def _refuse_unmeetable(self) -> None:
         if not self.segments:
@@ -200,17 +190,22 @@ class TrieState:
         )  # fmt: skip
 
     def advance(self, ids: Tensor) -> None:
-        """Take the next tokens of every answer, shape (B, T), int64; padding after the end is read over."""
-        tokens = ids.cpu().numpy()
-        outside = (tokens < 0) | (tokens >= self.constraint.n_tokens)
-        places = self.constraint._place[np.where(outside, self.constraint.n_tokens, tokens)]
-        _advance(self.constraint._tables, self._rows, places)
+        """Take the next tokens of every answer, shape (B, T), int64; what follows the end is read over."""
+        _advance(self.constraint._tables, self._rows, ids.cpu().numpy())
+
+    def allowed(self, width: int) -> Tensor:
+        """Return what may come next as places in a flat (B, ``width``) matrix of logits, int64, each once, on the CPU.
+
+        This is smaller than :meth:`mask` where a model has many tokens, and so is what goes to an accelerator.
+        """
+        places = torch.empty(len(self._rows.node) * self.constraint._most_allowed, dtype=torch.int64)
+        return places[: _allowed(self.constraint._tables, self._rows, width, places.numpy())]
 
     def mask(self) -> Tensor:
-        """Return which of ``constraint.tokens`` may come next, shape (B, A), bool, on the CPU."""
-        out = torch.empty(len(self._rows.node), len(self.constraint.tokens), dtype=torch.bool)
-        _mask(self.constraint._tables, self._rows, out.numpy())
-        return out
+        """Return which tokens may come next, shape (B, V), bool, on the CPU."""
+        mask = torch.zeros(len(self._rows.node), self.constraint.n_tokens, dtype=torch.bool)
+        mask.numpy().reshape(-1)[self.allowed(self.constraint.n_tokens).numpy()] = True
+        return mask
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
@@ -221,39 +216,49 @@ def _may_item(tables: _Tables, segment: int, here: int, total: int) -> bool:
 
 
 @numba.njit(nogil=True, cache=True)
-def _mask(tables: _Tables, rows: _Rows, out: np.ndarray) -> None:
-    """Write which tokens may come next into ``out``, (B, A)."""
-    out[:] = False
-    for row in range(len(out)):
-        segment, node, allowed, left = rows.segment[row], rows.node[row], out[row], rows.left[row]
-        if segment == len(tables.stops):
-            allowed[tables.pad] = True
-            continue
-        here, total = rows.here[row], rows.total[row]
-        at_head = node == tables.head
-        if not at_head or _may_item(tables, segment, here, total):
-            for child in range(tables.start[node], tables.stop[node]):
-                allowed[tables.token[child]] = left[child] > 0
-        item = tables.item[node]
-        if item >= 0 and not rows.used[row, item]:  # it may end here
-            here, total = here + 1, total + 1
-            if _may_item(tables, segment, here, total):
-                for child in range(tables.start[tables.follow], tables.stop[tables.follow]):
-                    allowed[tables.token[child]] = left[child] > (child == tables.top[item])
-        elif not at_head:
-            here = -1  # amid an item
-        if here >= tables.low[segment]:
-            allowed[tables.stops[segment]] = True
-        if rows.maybe_done[row]:
-            allowed[tables.pad] = True
-
-
-@numba.njit(nogil=True, cache=True)
 def _open_child(tables: _Tables, left: np.ndarray, node: int, token: int) -> int:
     """Return the child of ``node`` that ``token`` leads to, or -1 where there is none with unused items."""
     first, last = tables.start[node], tables.stop[node]
     place = first + np.searchsorted(tables.token[first:last], token)
     return place if place < last and tables.token[place] == token and left[place] > 0 else -1
+
+
+@numba.njit(nogil=True, cache=True)
+def _allowed(tables: _Tables, rows: _Rows, width: int, out: np.ndarray) -> int:
+    """Write ``row * width + token`` of every token that may come next, and return how many there are.
+
+    Every place is written where the next would stand and stays if its token may come: no branch to mispredict.
+    """
+    n = 0
+    for row in range(len(rows.node)):
+        segment, node, first, left = rows.segment[row], rows.node[row], row * width, rows.left[row]
+        if segment == len(tables.stops):
+            out[n] = first + tables.pad
+            n += 1
+            continue
+        here, total = rows.here[row], rows.total[row]
+        at_head = node == tables.head
+        if not at_head or _may_item(tables, segment, here, total):
+            for child in range(tables.start[node], tables.stop[node]):
+                out[n] = first + tables.token[child]
+                n += left[child] > 0
+        item = tables.item[node]
+        if item >= 0 and not rows.used[row, item]:  # it may end here
+            here, total = here + 1, total + 1
+            if _may_item(tables, segment, here, total):
+                for child in range(tables.start[tables.follow], tables.stop[tables.follow]):
+                    out[n] = first + tables.token[child]
+                    n += left[child] > (child == tables.top[item])
+        elif not at_head:
+            here = -1  # amid an item
+        stop = tables.stops[segment]
+        if here >= tables.low[segment] and _open_child(tables, left, node, stop) < 0:
+            out[n] = first + stop
+            n += 1
+        if rows.maybe_done[row]:
+            out[n] = first + tables.pad
+            n += 1
+    return n
 
 
 @numba.njit(nogil=True, cache=True)

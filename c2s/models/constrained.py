@@ -42,7 +42,6 @@ class TrieLogits(LogitsProcessor):
         self.constraint, self.prompt_length = constraint, prompt_length
         self._state: TrieState | None = None
         self._seen = torch.empty(0, 0, dtype=torch.long)
-        self._tokens = constraint.tokens
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return ``scores``, (B, V), of what the constraint allows after ``input_ids``, (B, T); minus infinity elsewhere."""
@@ -50,11 +49,9 @@ class TrieLogits(LogitsProcessor):
             msg = f"the model has {scores.shape[-1]} tokens, the constraint {self.constraint.n_tokens}; build it from the model's tokenizer"
             raise ModelError(msg)
         state = self._after(input_ids[:, self.prompt_length :])
-        self._tokens = self._tokens.to(scores.device)
-        mask = state.mask().to(scores.device)
-        out = torch.full_like(scores, -torch.inf)
-        out[:, self._tokens] = scores[:, self._tokens].masked_fill_(~mask, -torch.inf)
-        return out
+        allowed = state.allowed(scores.shape[-1]).to(scores.device)
+        flat = torch.full((scores.numel(),), -torch.inf, dtype=scores.dtype, device=scores.device)
+        return flat.index_copy_(0, allowed, scores.reshape(-1).index_select(0, allowed)).view_as(scores)
 
     def _after(self, answers: Tensor) -> TrieState:
         """Return the state after ``answers``, (B, T): the last one and a token, if they go on from what was seen."""

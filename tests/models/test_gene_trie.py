@@ -10,6 +10,7 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from benchmarks.constraint.drawn import faults, random_answers
+from benchmarks.constraint.names import invented_names
 from benchmarks.constraint.spelling import KINDS, byte_bpe, sentences, words
 from c2s.cells.genes import GeneVocabulary
 from c2s.engines.trie_constraint import TrieConstraint
@@ -67,13 +68,10 @@ def test_every_gene_is_allowed_at_every_place(tokenizer):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_ten_thousand_sentences_of_a_large_vocabulary(kind):
-    rng = np.random.default_rng(0)
-    letters = np.array(list("ABCDEFGHIKLMNPRSTXZ0123456789-."))
-    made = {"".join(rng.choice(letters, rng.integers(1, 9))).strip("-.") for _ in range(6000)}
-    names = sorted(name for name in made if any(sign.isalpha() for sign in name))
+    names = invented_names(6000)
     tokenizer = kind(sentences(names, 300, 100), 1200)
     constraint = gene_constraint(tokenizer, names, n_genes=40)
-    found = faults(random_answers(constraint, 10_000), tokenizer, GeneVocabulary(tuple(names)), SentenceStyle())
+    found = faults(random_answers(constraint, 10_000), tokenizer, GeneVocabulary(names), SentenceStyle())
     assert (found["answers"], found["invalid"], found["repeated"]) == (10_000, 0, 0)
 
 
