@@ -90,10 +90,8 @@ class TrieConstraint:
             np.array(stops, np.int32), low, np.array([segment.max_items for segment in segments], np.int32),
             (low[::-1].cumsum()[::-1] - low).astype(np.int32), pad,
         )  # fmt: skip
-        widest = trie.stop - trie.start
-        self._most_allowed = (
-            int(widest.max() + widest[trie.follow]) + 2
-        )  # of a row: children, those of a new item, stop, pad
+        n_children = trie.stop - trie.start
+        self._most_allowed = int(n_children.max() + n_children[trie.follow]) + 2  # on, a new item, the stop, the pad
 
     @property
     def max_length(self) -> int:

@@ -84,7 +84,8 @@ def gene_constraint(
     Parameters
     ----------
     tokenizer, symbols, style, lead
-        As for :func:`gene_trie`. With an empty ``style.stop`` the end of sequence is the stop.
+        As for :func:`gene_trie`. The stop is a token of its own, even where the tokenizer would merge it with the last
+        gene; with an empty ``style.stop`` the end of sequence is the stop.
     n_genes, min_genes : int
         At most and at least so many genes.
 
