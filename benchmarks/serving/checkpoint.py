@@ -58,7 +58,9 @@ def gene_token_twin(cells: ad.AnnData, labels: list[str]) -> CellLM:
     vocabulary = background.vocabulary
     tokens = PartTokenizer(build_tokenizer(vocabulary, labels), vocabulary)
     settings = ModelSettings(
-        tasks={"cell_type_annotation": {"n_genes": N_GENES}}, labels=tuple(labels), label_share=(1 / len(labels),) * len(labels)
+        tasks={"cell_type_annotation": {"n_genes": N_GENES}},
+        labels=tuple(labels),
+        label_share=(1 / len(labels),) * len(labels),
     )
     decoder = RankDecoder.fit(cells[:200].copy(), model="log_rank", background=background)
     return CellLM(transformer(len(tokens)), tokens, background, settings, decoder=decoder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anndata as ad
 import numpy as np
 import torch
@@ -31,14 +33,11 @@ def library_figures(model: CellLM, cells: ad.AnnData) -> list[Figure]:
             items, [Segment(length, model.tokens.marks["end"], length)], n_tokens=len(model.tokens), pad=model.pad
         )
         decoder, keys = PrefixDecoder(model.model), noise_keys(0, ["cell"], 1)
-
-        def shared(prefix: list[int] = prefix, constraint: Constraint = constraint) -> torch.Tensor:
-            return sample_answers(decoder, [prefix], [suffixes], constraint, keys, pad=model.pad)
-
-        def naive(prefix: list[int] = prefix, constraint: Constraint = constraint) -> torch.Tensor:
-            whole, last = [[*prefix, *suffix[:-1]] for suffix in suffixes], [[suffix[-1:]] for suffix in suffixes]
-            return sample_answers(decoder, whole, last, constraint, np.repeat(keys, DRUGS, axis=0), pad=model.pad)
-
+        shared = partial(sample_answers, decoder, [prefix], [suffixes], constraint, keys, pad=model.pad)
+        naive = partial(
+            sample_answers, decoder, [[*prefix, *suffix[:-1]] for suffix in suffixes], [[suffix[-1:]] for suffix in suffixes],
+            constraint, np.repeat(keys, DRUGS, axis=0), pad=model.pad,
+        )  # fmt: skip
         with decoder.attached():
             same = float((shared()[0, :, 0] == naive()[:, 0, 0]).float().mean())
             seconds = in_turn({"shared": shared, "naive": naive}, rounds=ROUNDS)
@@ -54,5 +53,7 @@ def library_figures(model: CellLM, cells: ad.AnnData) -> list[Figure]:
                 reason=None if met is not False else "the output layer and the noise of 13,000 genes are the same on both sides",
             )
         )  # fmt: skip
-        figures.append(Figure(f"... answers of {length} tokens, {size}: share of tokens that are the same on both sides", same))
+        figures.append(
+            Figure(f"... answers of {length} tokens, {size}: share of tokens that are the same on both sides", same)
+        )
     return figures

@@ -42,9 +42,16 @@ def pass_flops(model: PreTrainedModel, n_prompt: float, answers: list[int], n_ou
 
 def matrix_rate(model: PreTrainedModel, tokens: int) -> float:
     """Return operations per second of the linear layers of one block, as many tokens at a time: the median of seven rounds."""
-    block = next(m for m in model.get_decoder().modules() if isinstance(m, nn.ModuleList) and len(m) == model.config.num_hidden_layers)[0]
+    block = next(
+        m
+        for m in model.get_decoder().modules()
+        if isinstance(m, nn.ModuleList) and len(m) == model.config.num_hidden_layers
+    )[0]
     linears = [module for module in block.modules() if isinstance(module, nn.Linear)]
-    inputs = [torch.randn(tokens, module.in_features, dtype=module.weight.dtype, device=module.weight.device) for module in linears]
+    inputs = [
+        torch.randn(tokens, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
+        for module in linears
+    ]
     operations = sum(2 * module.weight.numel() * tokens for module in linears)
     seconds = []
     with torch.inference_mode():

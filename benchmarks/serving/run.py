@@ -40,7 +40,7 @@ def main() -> None:
     begun, load = time.perf_counter(), os.getloadavg()[0]
     place = os.environ.get("C2S_DATA_DIR")
     if not place:
-        raise SystemExit("set C2S_DATA_DIR to the folder that holds pbmc3k/")
+        sys.exit("set C2S_DATA_DIR to the folder that holds pbmc3k/")
     sys.modules.setdefault("plotnine", mock.MagicMock())  # drawing is not measured
     try:
         from cell2sentence.csmodel import CSModel
@@ -81,11 +81,17 @@ def beside_the_reference(cells: ad.AnnData, labels: list[str], model: TextLM, re
     asked = task_prompt(model, conditions, vocabulary)
     works = {
         "annotate": lambda: model.annotate(sentences, labels=labels),
-        "annotate, reference": lambda: [reference.generate_from_prompt(network, p, max_num_tokens=longest) for p in prompts[:THEIRS]],
+        "annotate, reference": lambda: [
+            reference.generate_from_prompt(network, p, max_num_tokens=longest) for p in prompts[:THEIRS]
+        ],
         "embed": lambda: model.embed(sentences),
-        "embed, reference": lambda: [reference.embed_cells_batched(network, prompts[i : i + 8]) for i in range(0, THEIRS, 8)],
+        "embed, reference": lambda: [
+            reference.embed_cells_batched(network, prompts[i : i + 8]) for i in range(0, THEIRS, 8)
+        ],
         "generate": lambda: model.generate(vocabulary, n=GENERATED, n_genes=N_GENES, conditions=conditions),
-        "generate, reference": lambda: theirs(network, [asked] * 8, max_num_tokens=WRITTEN, min_new_tokens=WRITTEN, do_sample=True),
+        "generate, reference": lambda: theirs(
+            network, [asked] * 8, max_num_tokens=WRITTEN, min_new_tokens=WRITTEN, do_sample=True
+        ),
     }
     for work in works.values():
         work()
@@ -119,7 +125,14 @@ def beside_the_reference(cells: ad.AnnData, labels: list[str], model: TextLM, re
     alone = np.concatenate([model.embed(few[i : i + 1]) for i in range(len(few))])
     apart = float(np.abs(model.embed(sentences)[:8] - alone).max())
     figures.append(
-        Figure("embed: largest difference to a batch of one", apart, n=8, bar="<= 1e-5", met=apart <= 1e-5, reason=None if apart <= 1e-5 else "rounding")
+        Figure(
+            "embed: largest difference to a batch of one",
+            apart,
+            n=8,
+            bar="<= 1e-5",
+            met=apart <= 1e-5,
+            reason=None if apart <= 1e-5 else "rounding",
+        )
     )
     assert task.n_genes == N_GENES
     return figures

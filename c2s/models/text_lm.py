@@ -13,9 +13,13 @@ from c2s.errors import ConfigError
 from c2s.models.annotation import checked_labels, label_log_likelihood, label_table, log_prior
 from c2s.models.embedding import Passage
 from c2s.models.gene_coverage import gene_coverage
+from c2s.models.gene_trie import gene_constraint
 from c2s.models.prefix import PrefixDecoder
 from c2s.models.reader import CellReader
+from c2s.models.sampling import noise_keys
+from c2s.models.text_sampling import sample_texts
 from c2s.models.text_tokens import TextTokens
+from c2s.sentences.corpus import CellSentences, Encoding
 from c2s.sentences.encode import encode
 from c2s.sentences.progress import progress_bar
 from c2s.tasks import TASKS
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from c2s.cells.genes import GeneVocabulary
-    from c2s.sentences.corpus import CellSentences
 
 RENDERED = 1024  # prompts written at a time
 CONTENT_FREE = "content_free"
@@ -127,6 +130,65 @@ class TextLM(CellReader):
             scores /= lengths
         weights = None if isinstance(prior, str) else log_prior(names, prior)
         return label_table(scores if weights is None else scores + weights, names, sentences.obs.index)
+
+    def generate(
+        self,
+        vocabulary: GeneVocabulary,
+        *,
+        n: int,
+        n_genes: int | None = None,
+        min_genes: int = 1,
+        seed: int = 0,
+        temperature: float = 1.0,
+        conditions: Mapping[str, str] | None = None,
+        wording: int = 0,
+        progress: bool = False,
+        **named: str,
+    ) -> CellSentences:
+        """Return ``n`` sampled cells for the given conditions, such as ``cell_type="B cell", organism="Homo sapiens"``.
+
+        Every sentence holds genes of ``vocabulary`` only and none twice: sampling is constrained, exactly (mask and
+        renormalise), over the tokens that spell them (:func:`c2s.models.gene_trie.gene_constraint`).
+
+        Parameters
+        ----------
+        vocabulary : GeneVocabulary
+            The genes that may be named.
+        n : int
+        n_genes, min_genes : int
+            Longest and shortest sentence; the model's number of genes at most by default.
+        seed : int
+            Decides the noise; the i-th cell of a seed is the same whatever ``n`` is, but for rounding.
+        temperature : float
+            0 takes the most likely token every time.
+        conditions, **named : str
+            What the prompt says of the cell.
+        wording : int
+
+        Returns
+        -------
+        CellSentences
+            ``obs`` has a column per condition and ``seed``.
+        """
+        if n < 1:
+            msg = f"n is {n}; ask for at least one cell"
+            raise ConfigError(msg)
+        task, asked = self.task("cell_generation", wording=wording), {**(conditions or {}), **named}
+        symbols, longest = vocabulary.symbols, min(n_genes or self.n_genes, len(vocabulary))
+        lead = task.prompt_set.answers[task.which(None)].partition("{sentence}")[0]
+        constraint = gene_constraint(
+            self.tokens.tokenizer, symbols, task.style, n_genes=longest, min_genes=min_genes, lead=lead
+        )
+        (prompt,) = self.tokens.prompts([task.prompt(asked, n_genes=longest)], symbols, task.style)
+        names = [f"generated{i}" for i in range(n)]
+        decoder = PrefixDecoder(self.model)
+        with decoder.attached(), progress_bar(n, what="generating", unit="cells", shown=progress) as bar:
+            keys = noise_keys(seed, names, 1)[:, 0]
+            written = sample_texts(decoder, prompt, constraint, keys, temperature=temperature, done=bar.update)
+        texts = self.tokens.tokenizer.batch_decode(written, clean_up_tokenization_spaces=False)
+        lists = [task.parse(text, vocabulary=vocabulary) for text in texts]
+        obs = pd.DataFrame({**{key: [value] * n for key, value in asked.items()}, "seed": seed}, index=names)
+        return CellSentences.from_lists(lists, vocabulary, obs=obs, encoding=Encoding(n_genes=longest))
 
     def encode(self, adata: AnnData, *, layer: str | None = None) -> CellSentences:
         """Return cells as sentences of the model's number of genes, over the genes of ``adata``."""

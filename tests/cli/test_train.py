@@ -75,7 +75,9 @@ def test_every_setting_reaches_the_run(c2s, tmp_path):
 def test_the_weight_of_prompts_reaches_the_run(c2s):
     ran = c2s("train", "c.h5ad", "run", "--task", "cell_type_annotation", "--prompt-weight", "0.3", "--dry-run")
     assert json.loads(ran.out)["prompt_weight"] == 0.3
-    assert "read by --task .cell_type_annotation. only" in c2s("train", "c.h5ad", "run", "--prompt-weight", "0.3").err.replace("'", ".")
+    assert "read by --task .cell_type_annotation. only" in c2s(
+        "train", "c.h5ad", "run", "--prompt-weight", "0.3"
+    ).err.replace("'", ".")
 
 
 def test_the_config_of_a_run_repeats_it(c2s, files, tmp_path):

@@ -266,3 +266,54 @@ def test_what_a_tokenizer_knows_of_genes(bpe):
     unigram = model_of("llama", metaspace())
     strange = c2s.GeneVocabulary(("CD3D", "Ωλ7"))
     assert unigram.gene_coverage(strange)["covered"].tolist()[1] == "none"
+
+
+@pytest.mark.parametrize(
+    ("family", "tokenizer"), [("gpt_neox", byte_level()), ("gpt2", byte_level()), ("llama", metaspace())], ids=str
+)
+def test_generated_cells_hold_known_genes_once(family, tokenizer):
+    model = model_of(family, tokenizer)
+    cells = model.generate(VOCABULARY, n=70, n_genes=12, min_genes=2, seed=3, cell_type="B cell", organism="human")
+    assert len(cells) == 70
+    assert cells.lengths.min() >= 2
+    assert cells.lengths.max() <= 12
+    assert (cells.n_expressed == -1).all()
+    assert cells.obs["cell_type"].tolist() == ["B cell"] * 70
+    assert len({cells.text(i) for i in range(70)}) > 30
+    again = model.generate(VOCABULARY, n=5, n_genes=12, min_genes=2, seed=3, cell_type="B cell", organism="human")
+    assert [again.text(i) for i in range(5)] == [cells.text(i) for i in range(5)]
+    greedy = model.generate(VOCABULARY, n=3, n_genes=5, temperature=0.0)
+    assert len({greedy.text(i) for i in range(3)}) == 1
+
+
+def test_generated_cells_follow_the_masked_distribution(bpe):
+    """First genes of many samples against the mask of full passes, renormalised token by token."""
+    few = c2s.GeneVocabulary(("CD3", "CD3D", "MT", "MT-CO1"))
+    model = model_of("gpt_neox", bpe)
+    drawn = model.generate(few, n=4000, n_genes=1, seed=1)
+    counts = pd.Series([drawn.genes(i)[0] for i in range(4000)]).value_counts(normalize=True)
+    task = TASKS["cell_generation"](n_genes=25, wording=0)
+    tokenizer = model.tokens.tokenizer
+    prompt = render_text(task.prompt({}, n_genes=1), few.symbols, task.style)
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    endings = {
+        g: [
+            *tokenizer(g, add_special_tokens=False)["input_ids"],
+            tokenizer(".", add_special_tokens=False)["input_ids"][0],
+        ]
+        for g in few.symbols
+    }
+    weights = {}
+    for gene, tail in endings.items():
+        log_p = full_log_probabilities(model.model, [*ids, *tail])
+        p = 1.0
+        for place, token in enumerate(tail):
+            allowed = {
+                other[place] for other in endings.values() if other[:place] == tail[:place] and len(other) > place
+            }
+            probabilities = log_p[len(ids) - 1 + place].exp()
+            p *= float(probabilities[token] / probabilities[sorted(allowed)].sum())
+        weights[gene] = p
+    assert sum(weights.values()) == pytest.approx(1.0, abs=1e-6)
+    for gene, p in weights.items():
+        assert abs(counts.get(gene, 0.0) - p) < 5 * (p * (1 - p) / 4000) ** 0.5 + 1e-3
