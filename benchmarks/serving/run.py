@@ -1,7 +1,7 @@
 """Serving speed: annotate, embed and generate beside cell2sentence 1.2.0 on one checkpoint, and a drug library on one stored prefix.
 
 Run: ``pip install --no-deps cell2sentence==1.2.0``, then ``C2S_DATA_DIR=… python -m benchmarks.serving.run`` (about ten
-minutes on two cores). The GPU has a run of its own: ``benchmarks/serving/gpu.py``.
+minutes on two cores). The GPU has a run of its own: ``benchmarks/serving_gpu``.
 """
 
 from __future__ import annotations
