@@ -6,6 +6,7 @@ Run on a machine with a CUDA GPU: ``python -m benchmarks.serving_gpu.run`` (abou
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -22,11 +23,13 @@ from c2s.models.annotation import label_log_likelihood
 from c2s.models.embedding import Passage, embed_passages, gathered
 from c2s.models.prefix import PrefixDecoder, left_padded
 
+logger = logging.getLogger(__name__)
+
 SIZES = {"Pythia-160M": (768, 12, 12), "Pythia-410M": (1024, 24, 16)}  # width, layers, heads
-VOCABULARY, CELLS, PROMPT, ROUNDS = 50_304, 1024, 458, 3
+VOCABULARY, CELLS, PROMPT, ROUNDS = 50_304, 512, 458, 3
 LABELS = (3, 4, 2, 6, 3, 5, 4, 2, 3)  # tokens of each label, its end among them
-SCORED, PEAK = 256, 989.4e12  # cells scored label by label; dense bfloat16 operations per second of an H100 or H200
-THEIR_BATCHES, OUR_TOKENS = (32, 128, 512), (1 << 15, 1 << 16, 1 << 17)
+SCORED, PEAK = 64, 989.4e12  # cells scored label by label; dense bfloat16 operations per second of an H100 or H200
+THEIR_BATCHES, OUR_TOKENS = (64, 256), (1 << 15, 1 << 17)
 
 
 def build(size: str) -> PreTrainedModel:
@@ -43,12 +46,13 @@ def build(size: str) -> PreTrainedModel:
 def timed(work: Callable[[], Any]) -> list[float]:
     """Return the seconds of three rounds, after one that is not counted."""
     seconds = []
-    for _ in range(ROUNDS + 1):
+    for number in range(ROUNDS + 1):
         torch.cuda.synchronize()
         start = time.perf_counter()
         work()
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
+        logger.info("round %d: %.2f s", number, seconds[-1])
     return seconds[1:]
 
 
@@ -103,7 +107,7 @@ def measure(size: str) -> dict[str, Any]:
     batching.TOKENS["cuda"] = best
     for batch in THEIR_BATCHES:
         found["generate"][batch] = timed(lambda batch=batch: generated(model, prompts, batch))
-    for batch in THEIR_BATCHES[1:]:
+    for batch in THEIR_BATCHES:
         found["score"][batch] = timed(lambda batch=batch: scored(model, prompts[:SCORED], labels, batch))
     passages = [Passage(prompt, 10, len(prompt) - 10) for prompt in prompts]
     found["embed"] = timed(lambda: gathered(embed_passages(model, passages, pad=0), CELLS))
@@ -151,17 +155,24 @@ def _ends(seconds: list[float], n: int) -> tuple[float, float]:
 
 def main() -> None:
     """Measure and write the card."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     begun = time.perf_counter()
-    found = {size: measure(size) for size in SIZES}
+    rows: list[Figure] = []
+    for size in SIZES:  # the card is written after each, so that a run that is cut off leaves what it has
+        rows += figures(size, measure(size))
+        _write(rows, time.perf_counter() - begun)
+
+
+def _write(rows: list[Figure], seconds: float) -> None:
     write_card(
-        Path(__file__).parent, [figure for size in SIZES for figure in figures(size, found[size])],
+        Path(__file__).parent, rows,
         data={"prompts": f"{CELLS:,} of {PROMPT - 45} to {PROMPT + 45} random tokens, {len(LABELS)} labels of {min(LABELS)} to {max(LABELS)} tokens", "weights": "random, bfloat16"},
         notes=[
             f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}; medians of {ROUNDS} rounds after one that is not counted; low and high are the slowest and fastest round. Batch sizes tried: {', '.join(map(str, THEIR_BATCHES))} cells for transformers, {', '.join(f'{t:,}' for t in OUR_TOKENS)} tokens for c2s; the best of each counts.",
             "From token ids to log-likelihoods: prompts are not tokenized in the time. transformers generates greedily as many tokens as the longest label has, which names one label and no probability; scoring each label whole gives what c2s gives.",
             f"Operations: linear layers, causal attention and output layer of prompt and labels (benchmarks/serving/floor.py); the peak is the dense bfloat16 rate that the maker gives, {PEAK / 1e12:,.0f} TFLOP/s.",
         ],
-        seconds=time.perf_counter() - begun,
+        seconds=seconds,
     )  # fmt: skip
 
 
