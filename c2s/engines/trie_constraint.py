@@ -186,6 +186,7 @@ class TrieState:
             np.full(n_rows, trie.head, np.int32), segment, here, total, np.zeros(n_rows, np.bool_),
             np.repeat(trie.size[None], n_rows, axis=0), np.zeros((n_rows, trie.n_items), np.bool_),
         )  # fmt: skip
+        self._places = torch.empty(n_rows * constraint._most_allowed, dtype=torch.int64)
 
     def advance(self, ids: Tensor) -> None:
         """Take the next tokens of every answer, shape (B, T), int64; what follows the end is read over."""
@@ -194,10 +195,10 @@ class TrieState:
     def allowed(self, width: int) -> Tensor:
         """Return what may come next as places in a flat (B, ``width``) matrix of logits, int64, each once, on the CPU.
 
-        This is smaller than :meth:`mask` where a model has many tokens, and so is what goes to an accelerator.
+        This is smaller than :meth:`mask` where a model has many tokens, and so is what goes to an accelerator. The next
+        call writes over it.
         """
-        places = torch.empty(len(self._rows.node) * self.constraint._most_allowed, dtype=torch.int64)
-        return places[: _allowed(self.constraint._tables, self._rows, width, places.numpy())]
+        return self._places[: _allowed(self.constraint._tables, self._rows, width, self._places.numpy())]
 
     def mask(self) -> Tensor:
         """Return which tokens may come next, shape (B, V), bool, on the CPU."""
