@@ -35,9 +35,8 @@ def answer_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     only.
     """
     base = model.get_base_model() if hasattr(model, "peft_config") else model
-    hidden = base.get_decoder()(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-    ).last_hidden_state
+    # padding is on the right, where no causal token looks: without a mask, attention takes its fast road
+    hidden = base.get_decoder()(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
     weights = batch["weights"][:, 1:]
     where = weights > 0
     logits = base.get_output_embeddings()(hidden[:, :-1][where])
