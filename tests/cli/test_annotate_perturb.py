@@ -105,3 +105,69 @@ def test_help_has_an_example(c2s, verb):
     ran = c2s(verb, "--help")
     assert ran.code == 0
     assert f"c2s {verb} runs/" in " ".join(ran.out.split())
+
+
+def test_embed_writes_vectors_of_either_model(c2s, files, tmp_path):
+    from tests.models.texts import byte_level, transformer
+
+    model = load_cell_lm(tiny.annotation_folder())
+    expected = model.embed(encoded(model))
+    ran = c2s("embed", tiny.annotation_folder(), files / "cells.h5ad", tmp_path / "e.h5ad")
+    assert ran.code == 0, ran.err
+    found = ad.read_h5ad(tmp_path / "e.h5ad")
+    np.testing.assert_allclose(found.obsm["X_c2s"], expected, atol=1e-5)
+    ran = c2s("embed", tiny.annotation_folder(), files / "cells.h5ad", tmp_path / "e.parquet", "--pooling", "last")
+    assert ran.code == 0, ran.err
+    table = pd.read_parquet(tmp_path / "e.parquet")
+    assert table["cell"].tolist() == found.obs_names.tolist()
+    np.testing.assert_allclose(np.stack(table["vector"]), model.embed(encoded(model), pooling="last"), atol=1e-5)
+    tokenizer = byte_level()
+    transformer("llama", len(tokenizer)).save_pretrained(tmp_path / "words")
+    tokenizer.save_pretrained(tmp_path / "words")
+    ran = c2s("encode", files / "cells.h5ad", tmp_path / "corpus")
+    assert ran.code == 0, ran.err
+    ran = c2s(
+        "embed", tmp_path / "words", tmp_path / "corpus", tmp_path / "w.parquet", "--n-genes", 20, "--hidden-layer", 1
+    )
+    assert ran.code == 0, ran.err
+    assert len(pd.read_parquet(tmp_path / "w.parquet")) == len(table)
+    assert "name it .parquet" in c2s("embed", tmp_path / "words", tmp_path / "corpus", tmp_path / "w.csv").error
+    ran = c2s(
+        "annotate",
+        tmp_path / "words",
+        files / "cells.h5ad",
+        tmp_path / "w.csv",
+        "--label",
+        "B",
+        "--label",
+        "T",
+        "--n-genes",
+        20,
+    )
+    assert ran.code == 0, ran.err
+    assert set(pd.read_csv(tmp_path / "w.csv", index_col=0)["label"]) <= {"B", "T"}
+    assert "pass --label" in c2s("annotate", tmp_path / "words", files / "cells.h5ad", tmp_path / "x.csv").error
+
+
+def test_annotate_calibrated_and_by_cluster(c2s, files, tmp_path):
+    from c2s.models.calibration import Calibration
+
+    Calibration(2.0, 0.999, 10, 1.0, 0.1).write(tmp_path / "c.json")
+    cells = ad.read_h5ad(files / "cells.h5ad")
+    cells.obs["group"] = np.where(np.arange(cells.n_obs) % 2, "odd", "even")
+    cells.write_h5ad(tmp_path / "grouped.h5ad")
+    ran = c2s(
+        "annotate", tiny.annotation_folder(), tmp_path / "grouped.h5ad", tmp_path / "t.csv", "--calibration", tmp_path / "c.json",
+        "--clusters", "group",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    model = load_cell_lm(tiny.annotation_folder())
+    expected = Calibration.read(tmp_path / "c.json").apply(model.annotate(encoded(model)))
+    found = pd.read_csv(tmp_path / "t.csv", index_col=0)
+    assert found["label"].tolist() == expected["label"].tolist()
+    assert "unknown" in set(found["label"])
+    clusters = pd.read_csv(tmp_path / "t.clusters.csv", index_col=0)
+    assert clusters.index.tolist() == ["even", "odd"]
+    assert "obs has no column" in c2s(
+        "annotate", tiny.annotation_folder(), tmp_path / "grouped.h5ad", tmp_path / "u.csv", "--clusters", "leiden"
+    ).error  # fmt: skip
