@@ -23,7 +23,7 @@ from c2s.sentences.corpus import CellSentences, Encoding
 from c2s.sentences.encode import encode
 from c2s.sentences.progress import progress_bar
 from c2s.tasks import TASKS
-from c2s.tasks.base import Genes, Part
+from c2s.tasks.base import Part
 from c2s.tasks.text_task import Columns, TextTask
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from c2s.cells.genes import GeneVocabulary
 
+ORGANISMS = {"human": "Homo sapiens", "mouse": "Mus musculus"}
 RENDERED = 1024  # prompts written at a time
 CONTENT_FREE = "content_free"
 
@@ -96,7 +97,8 @@ class TextLM(CellReader):
         length_correction : bool
             Divide by the number of tokens, so that long names are not at a loss.
         columns : mapping, optional
-            Optional fields of the prompt, as organism and tissue → column of ``obs``; columns of these names by default.
+            Optional fields of the prompt, as organism and tissue → column of ``obs``; columns of these names by default. Without
+            one, the organism is that of the vocabulary's genes.
         wording : int
         batch_size : int
             Cells a batch, at most.
@@ -108,10 +110,10 @@ class TextLM(CellReader):
             Indexed like ``sentences.obs``: ``label``, ``probability``, ``margin`` and one column ``p(<label>)`` per label.
         """
         task, names = self.task("cell_type_annotation", wording=wording), checked_labels(labels)
-        symbols = sentences.vocabulary.symbols
         answers = self.label_tokens(names, sentences.vocabulary, wording=wording)
         fields = task.fields(sentences.obs, columns)
-        asked = self._asked(sentences, lambda i: task.prompt(sentences, i, fields=fields([i])), task)
+        known = _organism(sentences.vocabulary)
+        asked = self._asked(sentences, lambda i: task.prompt(sentences, i, fields=known | fields([i])), task)
         decoder, lengths = PrefixDecoder(self.model), np.array([len(answer) for answer in answers], dtype=float)
         settings: dict[str, Any] = {"n_tokens": self.n_outputs, "pad": self.pad, "batch_size": batch_size}
         with (
@@ -120,12 +122,8 @@ class TextLM(CellReader):
         ):
             scores = label_log_likelihood(decoder, asked, answers, done=bar.update, **settings)
             if prior == CONTENT_FREE:
-                nothing = task.prompt_set.prompt(
-                    {"sentence": Genes(np.empty(0, np.int32)), "n_genes": 0, "top_k": self.n_genes}, wording=wording
-                )
-                scores -= label_log_likelihood(
-                    decoder, self.tokens.prompts([nothing], symbols, task.style), answers, **settings
-                )
+                ((passage, _),) = self.gene_passages([np.empty(0, np.int32)], sentences.vocabulary, wording=wording)
+                scores -= label_log_likelihood(decoder, [passage.ids], answers, **settings)
         if length_correction:
             scores /= lengths
         weights = None if isinstance(prior, str) else log_prior(names, prior)
@@ -162,7 +160,7 @@ class TextLM(CellReader):
         temperature : float
             0 takes the most likely token every time.
         conditions, **named : str
-            What the prompt says of the cell.
+            What the prompt says of the cell; without ``organism``, that of the vocabulary's genes.
         wording : int
 
         Returns
@@ -179,7 +177,8 @@ class TextLM(CellReader):
         constraint = gene_constraint(
             self.tokens.tokenizer, symbols, task.style, n_genes=longest, min_genes=min_genes, lead=lead
         )
-        (prompt,) = self.tokens.prompts([task.prompt(asked, n_genes=longest)], symbols, task.style)
+        told = _organism(vocabulary) | asked
+        (prompt,) = self.tokens.prompts([task.prompt(told, n_genes=longest)], symbols, task.style)
         names = [f"generated{i}" for i in range(n)]
         decoder = PrefixDecoder(self.model)
         with decoder.attached(), progress_bar(n, what="generating", unit="cells", shown=progress) as bar:
@@ -195,7 +194,7 @@ class TextLM(CellReader):
         return encode(adata, layer=layer, n_genes=self.n_genes)
 
     def passages(self, sentences: CellSentences, *, wording: int = 0) -> Iterator[Passage]:
-        """Yield the prompt that asks for each cell's type, without metadata, and where its genes lie."""
+        """Yield the prompt that asks for each cell's type and where its genes lie; of metadata, the organism of the vocabulary."""
         for rows in _spans(len(sentences)):
             genes = [sentences.row(i) for i in rows]
             yield from (passage for passage, _ in self.gene_passages(genes, sentences.vocabulary, wording=wording))
@@ -205,7 +204,8 @@ class TextLM(CellReader):
     ) -> list[tuple[Passage, list[slice]]]:
         """Return the same for lists of gene ids, with the tokens of each gene."""
         task = self.task("cell_type_annotation", wording=wording)
-        prompts = [task.prompt_set.prompt(task.cell_slots(row), wording=wording) for row in rows]
+        known = _organism(vocabulary)
+        prompts = [task.prompt_set.prompt({**task.cell_slots(row), **known}, wording=wording) for row in rows]
         return self.tokens.passages(prompts, vocabulary.symbols, task.style)
 
     def label_tokens(self, labels: Sequence[str], vocabulary: GeneVocabulary, *, wording: int = 0) -> list[list[int]]:
@@ -222,3 +222,8 @@ class TextLM(CellReader):
 
 def _spans(n: int) -> Iterator[range]:
     return (range(start, min(start + RENDERED, n)) for start in range(0, n, RENDERED))
+
+
+def _organism(vocabulary: GeneVocabulary) -> dict[str, str]:
+    """Return the organism of a vocabulary's species as prompts name it; nothing where it is not known."""
+    return {"organism": ORGANISMS[vocabulary.species]} if vocabulary.species in ORGANISMS else {}

@@ -294,7 +294,7 @@ def test_generated_cells_follow_the_masked_distribution(bpe):
     counts = pd.Series([drawn.genes(i)[0] for i in range(4000)]).value_counts(normalize=True)
     task = TASKS["cell_generation"](n_genes=25, wording=0)
     tokenizer = model.tokens.tokenizer
-    prompt = render_text(task.prompt({}, n_genes=1), few.symbols, task.style)
+    prompt = render_text(task.prompt({"organism": "Homo sapiens"}, n_genes=1), few.symbols, task.style)
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     endings = {
         g: [
