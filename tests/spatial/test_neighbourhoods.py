@@ -28,10 +28,10 @@ def brute(places, *, radius=None, k=None, sample=None):
 
 
 # cells on a coarse grid: many at one place, many at exactly the same distance
-cells = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 1)), min_size=1, max_size=30)
+cells = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 1)), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cells, st.integers(1, 6), st.sampled_from([0.1, 0.5, 1.0, np.sqrt(2) * 0.1]), st.booleans())
 def test_neighbours_are_those_of_brute_force(grid, k, radius, in_samples):
     places = np.array([each[:2] for each in grid]) * 0.1
@@ -40,6 +40,13 @@ def test_neighbours_are_those_of_brute_force(grid, k, radius, in_samples):
     assert [list(row) for row in by_radius.rows(range(len(grid)))] == brute(places, radius=radius, sample=sample)
     by_number = Neighbourhoods.of(places, k=k, sample=sample)
     assert [list(row) for row in by_number.rows(range(len(grid)))] == brute(places, k=k, sample=sample)
+
+
+def test_ties_go_to_the_lower_row_in_a_grid_larger_than_a_leaf_of_the_tree():
+    grid = np.array([[x, y] for x in range(15) for y in range(15)], dtype=float)
+    places = np.random.default_rng(0).permutation(grid)
+    for setting in ({"k": 5}, {"radius": 2.0}):
+        assert [list(row) for row in Neighbourhoods.of(places, **setting).rows(range(225))] == brute(places, **setting)
 
 
 def test_neighbours_in_three_dimensions_with_distances():
