@@ -6,7 +6,7 @@ from c2s.spatial.groups import Groups, neighbourhood_groups, niche_groups
 from c2s.spatial.interactions import read_biogrid, read_cellphonedb, read_omnipath, read_pairs
 from c2s.spatial.knowledge import GenePair, PairIndex, PairKnowledge, knowledge_lines
 from c2s.spatial.neighbourhoods import Neighbourhoods, coordinates_of
-from c2s.spatial.splits import SpatialSplit, block_split, blocks_of, leave_one_sample_out
+from c2s.spatial.splits import SpatialSplit, block_folds, block_split, blocks_of, leave_one_sample_out
 
 __all__ = [
     "GenePair",
@@ -15,6 +15,7 @@ __all__ = [
     "PairIndex",
     "PairKnowledge",
     "SpatialSplit",
+    "block_folds",
     "block_split",
     "blocks_of",
     "coordinates_of",

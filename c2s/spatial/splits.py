@@ -99,9 +99,10 @@ def block_split(
     DataError
         Coordinates that are none, or nothing left to learn from or to ask.
     """
-    if not 0 < test_share < 1 or not 0 <= buffer < np.inf:
-        msg = f"test_share={test_share}, buffer={buffer}; expected a share between 0 and 1, and a buffer of at least 0"
+    if not 0 < test_share < 1:
+        msg = f"test_share={test_share}; expected a share between 0 and 1"
         raise ConfigError(msg)
+    _check_buffer(buffer)
     places = checked_coordinates(coordinates)
     samples = sample_numbers(sample, len(places))
     blocks = blocks_of(places, n_blocks=n_blocks, sample=samples)
@@ -112,14 +113,28 @@ def block_split(
     if n_taken > 1 and wanted - held[n_taken - 2] <= held[n_taken - 1] - wanted:
         n_taken -= 1
     test = np.isin(blocks, drawn[:n_taken])
-    near = _near(places, samples, test, buffer)
-    split = SpatialSplit(*(np.flatnonzero(mask) for mask in (~test & ~near, test, ~test & near)))
-    sizes = f"{len(split.train):,} cells to learn from, {len(split.test):,} asked, {len(split.dropped):,} dropped"
-    if not len(split.train):
-        msg = f"{sizes}; pass a smaller buffer= or test_share=, or more blocks"
-        raise DataError(msg)
-    logger.info("%s", sizes)
-    return split
+    return _buffered(places, samples, test, buffer)
+
+
+def block_folds(
+    coordinates: ArrayLike, *, n_blocks: int | Sequence[int], buffer: float, sample: ArrayLike | None = None
+) -> Iterator[tuple[int, SpatialSplit]]:
+    """Yield the number of each block that holds cells, and the split that asks it and drops those within ``buffer`` of it.
+
+    Every cell is asked once. Blocks that span a gradient of the tissue, such as ``n_blocks=(4, 1)`` over layers that follow the
+    second axis, leave every layer to learn from.
+
+    Parameters
+    ----------
+    coordinates, n_blocks, buffer, sample
+        As :func:`block_split`, whose errors it raises.
+    """
+    places = checked_coordinates(coordinates)
+    samples = sample_numbers(sample, len(places))
+    blocks = blocks_of(places, n_blocks=n_blocks, sample=samples)
+    _check_buffer(buffer)
+    for block in np.unique(blocks):
+        yield int(block), _buffered(places, samples, blocks == block, buffer)
 
 
 def leave_one_sample_out(sample: ArrayLike) -> Iterator[tuple[str, SpatialSplit]]:
@@ -144,6 +159,25 @@ def leave_one_sample_out(sample: ArrayLike) -> Iterator[tuple[str, SpatialSplit]
     for name in sorted(set(names)):
         test = names == name
         yield name, SpatialSplit(np.flatnonzero(~test), np.flatnonzero(test), np.array([], dtype=np.int64))
+
+
+def _check_buffer(buffer: float) -> None:
+    if not 0 <= buffer < np.inf:
+        msg = f"buffer={buffer}; expected a distance of at least 0, in the coordinates' unit"
+        raise ConfigError(msg)
+
+
+def _buffered(
+    places: NDArray[np.float64], samples: NDArray[np.int64], test: NDArray[np.bool_], buffer: float
+) -> SpatialSplit:
+    near = _near(places, samples, test, buffer)
+    split = SpatialSplit(*(np.flatnonzero(mask) for mask in (~test & ~near, test, ~test & near)))
+    sizes = f"{len(split.train):,} cells to learn from, {len(split.test):,} asked, {len(split.dropped):,} dropped"
+    if not len(split.train):
+        msg = f"{sizes}; pass a smaller buffer= or test_share=, or more blocks"
+        raise DataError(msg)
+    logger.info("%s", sizes)
+    return split
 
 
 def _along(n_blocks: int | Sequence[int], width: NDArray[np.float64]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c2s.errors import ConfigError, DataError
-from c2s.spatial.splits import block_split, blocks_of, leave_one_sample_out
+from c2s.spatial.splits import block_folds, block_split, blocks_of, leave_one_sample_out
 
 
 @settings(max_examples=80, deadline=None)
@@ -63,6 +63,18 @@ def test_the_share_asked_is_near_what_was_wanted():
         assert len(split.test) / 2000 == pytest.approx(0.3, abs=0.02)
     again = block_split(places, n_blocks=(10, 10), test_share=0.3, buffer=1, seed=4)
     assert np.array_equal(split.test, again.test) and np.array_equal(split.train, again.train)
+
+
+def test_folds_ask_every_cell_once():
+    rng = np.random.default_rng(0)
+    places, sample = rng.uniform(0, 10, (300, 2)), rng.integers(0, 2, 300)
+    found = dict(block_folds(places, n_blocks=(3, 1), buffer=1.0, sample=sample))
+    assert len(found) == 6 and sorted(np.concatenate([split.test for split in found.values()])) == list(range(300))
+    for split in found.values():
+        distance = np.sqrt(((places[split.train][:, None] - places[split.test][None]) ** 2).sum(-1))
+        assert distance[sample[split.train][:, None] == sample[split.test][None]].min() > 1
+    with pytest.raises(ConfigError, match="buffer=-1"):
+        dict(block_folds(places, n_blocks=2, buffer=-1))
 
 
 def test_settings_that_make_no_sense_are_refused():
