@@ -24,6 +24,7 @@ Row = Callable[[Question, int], tuple[pd.DataFrame, dict[str, float]]]
 N_VARIABLE = 2000
 N_TOP = 100  # genes of a sentence
 N_COMPONENTS = 30
+DIFFERENCES = ("spread", "gene_spread")  # of the cells of a group
 KNOWLEDGE = ("lr", "interactions", "both", "permuted")
 
 
@@ -33,9 +34,9 @@ def rows(question: str) -> dict[str, Row]:
         return {
             "majority": partial(linear, features=()),
             "cells_one_by_one": partial(linear, features=("mean",)),
-            "differences": partial(linear, features=("mean", "spread")),
-            "top_genes_differences": partial(linear, features=("shared_top_genes",)),
-            **{f"differences+{name}": partial(linear, features=("mean", "spread"), told=name) for name in KNOWLEDGE},
+            "differences": partial(linear, features=DIFFERENCES),
+            "top_genes_differences": partial(linear, features=("top_gene_spread",)),
+            **{f"differences+{name}": partial(linear, features=DIFFERENCES, told=name) for name in KNOWLEDGE},
         }
     found: dict[str, Row] = {
         "majority": partial(annotator, name="majority"),
@@ -70,7 +71,9 @@ def linear(
     centre, spread = values[:n_train].mean(axis=0), values[:n_train].std(axis=0)
     values = np.clip((values - centre) / np.where(spread > 0, spread, 1), -10, 10)
     chosen = {"features": float(values.shape[1])}
-    if values.shape[1] > n_train:  # a squared penalty lets no weight leave the span of the training rows: turn them into it
+    if (
+        values.shape[1] > n_train
+    ):  # a squared penalty lets no weight leave the span of the training rows: turn them into it
         values = values @ np.linalg.svd(values[:n_train], full_matrices=False)[2].T
     train, test = values[:n_train], values[n_train:]
     penalty = _penalty(train, question.train_labels, question.folds)
@@ -96,7 +99,8 @@ def pair_features(question: Question, knowledge: list[PairKnowledge]) -> np.ndar
     items = [*question.train, *question.test]
     if question.of_groups:
         found = [
-            first[rows].sum(axis=0) * second[rows].sum(axis=0) - (first[rows] * second[rows]).sum(axis=0) for rows in items
+            first[rows].sum(axis=0) * second[rows].sum(axis=0) - (first[rows] * second[rows]).sum(axis=0)
+            for rows in items
         ]  # ordered pairs of two different cells
         return np.array(found)
     cells, around = np.concatenate(items), _mean_around(question)
@@ -142,7 +146,8 @@ FEATURES: dict[str, Callable[[Question, int], np.ndarray]] = {
     "top_genes_around": lambda question, seed: _of_cells(_mean_around(question) @ _top_genes(question), question),
     "mean": lambda question, seed: _components(question, seed).mean(axis=1),
     "spread": lambda question, seed: np.log(_components(question, seed).var(axis=1)),
-    "shared_top_genes": lambda question, seed: _top_genes(question)[np.array([*question.train, *question.test])].var(axis=1),
+    "gene_spread": lambda question, seed: _genes(question)[np.array([*question.train, *question.test])].var(axis=1),
+    "top_gene_spread": lambda question, seed: _top_genes(question)[np.array([*question.train, *question.test])].var(axis=1),
 }  # fmt: skip
 
 
