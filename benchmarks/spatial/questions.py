@@ -52,6 +52,8 @@ class Question:
     train_labels, test_labels : ndarray of str
     folds : ndarray of int
         What may not be torn apart when a penalty is chosen: the block or patient of each item of ``train``.
+    task : str
+        Name of the task of :mod:`c2s.tasks` that asks it in words.
     knowledge : mapping of str to PairKnowledge
         ``lr`` and ``interactions``, of the genes of the cells; empty where none is told.
     """
@@ -63,6 +65,7 @@ class Question:
     train_labels: np.ndarray
     test_labels: np.ndarray
     folds: np.ndarray
+    task: str
     knowledge: Knowledge = field(default_factory=dict)
 
     @property
@@ -142,7 +145,7 @@ def _layer(data: Path, fold: str, seed: int) -> Question:
     labels = cells.obs["label"].to_numpy(dtype=str)
     return Question(
         cells, around, split.train[:, None], split.test[:, None], labels[split.train], labels[split.test],
-        blocks_of(around.coordinates, n_blocks=BLOCKS)[split.train], mouse_knowledge(data),
+        blocks_of(around.coordinates, n_blocks=BLOCKS)[split.train], "niche_label", mouse_knowledge(data),
     )  # fmt: skip
 
 
@@ -159,7 +162,8 @@ def _decision(data: Path, which: str, fold: str, seed: int) -> Question:
     blocks = blocks_of(around.coordinates, n_blocks=BLOCKS)
     return Question(
         cells, around, train.rows, test.rows, _in_words(train), _in_words(test),
-        np.array([blocks[rows[0]] for rows in train.rows]), mouse_knowledge(data),
+        np.array([blocks[rows[0]] for rows in train.rows]),
+        "same_neighbourhood" if which == "neighbourhood" else "same_niche", mouse_knowledge(data),
     )  # fmt: skip
 
 
@@ -169,7 +173,14 @@ def _region(data: Path, fold: str, seed: int) -> Question:
     labels = spots.obs["label"].to_numpy(dtype=str)
     folds = np.unique(spots.obs["patient"], return_inverse=True)[1][split.train]
     return Question(
-        spots, around, split.train[:, None], split.test[:, None], labels[split.train], labels[split.test], folds
+        spots,
+        around,
+        split.train[:, None],
+        split.test[:, None],
+        labels[split.train],
+        labels[split.test],
+        folds,
+        "niche_label",
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.spatial import c2s_rows
 from benchmarks.spatial import run as benchmark
 from benchmarks.spatial.layers import LAYERS, layers_of
 from benchmarks.spatial.questions import BLOCKS, RADIUS, Question, cortex, folds_of, mouse_knowledge, questions
@@ -33,7 +34,7 @@ def question():
     )
     rows = np.arange(n)[:, None]
     return Question(
-        cells, around, rows[:160], rows[160:], label[:160], label[160:], np.arange(160) // 40,
+        cells, around, rows[:160], rows[160:], label[:160], label[160:], np.arange(160) // 40, "niche_label",
         {"lr": knowledge, "interactions": PairKnowledge((), "interaction", "none", "mouse")},
     )  # fmt: skip
 
@@ -69,7 +70,7 @@ def test_many_features_are_turned_without_loss(question):
 def test_features_of_groups(question):
     groups = [np.array([0, 1]), np.array([0, 4]), np.array([1, 2])]
     told = Question(
-        question.cells, question.around, groups, groups[:1], np.array(["Yes", "No", "Yes"]), np.array(["Yes"]), np.arange(3), question.knowledge
+        question.cells, question.around, groups, groups[:1], np.array(["Yes", "No", "Yes"]), np.array(["Yes"]), np.arange(3), "same_niche", question.knowledge
     )  # fmt: skip
     features = pair_features(told, [question.knowledge["lr"]])
     assert features[:, 0].tolist() == [1, 0, 1, 1]  # 2 is a ligand's cell beside 1
@@ -104,16 +105,24 @@ def test_figures_pool_folds_and_pair_rows():
 
 
 def test_the_place_of_a_run_depends_on_what_decides_it(tmp_path):
-    def place(row, seconds, fold="0"):
-        return benchmark.run_path(
-            benchmark.Key("starmap, layer", row, fold, 0), seconds=seconds, threads=1, cache=tmp_path
-        )
+    def place(row, threads, fold="0"):
+        key = benchmark.Key("starmap, layer", row, fold, 0)
+        return benchmark.run_path(key, threads=threads, cache=tmp_path)
 
     assert place("cell", 1) == place("cell", 2) and place("cell", 1) != place("cell", 1, "1")
-    assert place("c2s-mini", 1) != place("c2s-mini", 2)
+    assert place("c2s_mini", 1) != place("c2s_mini", 2)
     assert benchmark.is_random("starmap, layer", "cell+neighbours+permuted") and not benchmark.is_random(
         "her2st, region", "cell"
     )
+
+
+def test_a_language_model_is_a_row_like_the_others(question, monkeypatch):
+    monkeypatch.setattr(c2s_rows, "PASSES", 1)
+    found, chosen = c2s_rows.language_model(question, 0, told="lr")
+    assert list(found.columns) == ["alone", "pair"] and len(found) == 80
+    assert np.allclose(found.sum(axis=1), 1) and chosen["steps"] == 5
+    assert set(c2s_rows.c2s_rows("starmap, layer")) >= {"c2s_mini", "c2s_mini+permuted"}
+    assert set(c2s_rows.c2s_rows("her2st, region")) == {"c2s_mini"}
 
 
 @pytest.mark.real
