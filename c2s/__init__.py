@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from c2s.cells.library import read_library as read_library
     from c2s.cells.reading import read_cells as read_cells
     from c2s.models.cell_lm import CellLM as CellLM
-    from c2s.models.cell_lm import load_model as load_model
+    from c2s.models.loading import load_model as load_model
+    from c2s.models.text_lm import TextLM as TextLM
     from c2s.screening.programmes import load_programme as load_programme
     from c2s.screening.screen import screen as screen
     from c2s.sentences.background import Background as Background
@@ -36,9 +37,10 @@ _HOME = {
     "GeneVocabulary": "c2s.cells.genes",
     "Perturbation": "c2s.cells.library",
     "RankDecoder": "c2s.sentences.decode",
+    "TextLM": "c2s.models.text_lm",
     "encode": "c2s.sentences.encode",
     "encode_file": "c2s.sentences.stream",
-    "load_model": "c2s.models.cell_lm",
+    "load_model": "c2s.models.loading",
     "load_programme": "c2s.screening.programmes",
     "read_cells": "c2s.cells.reading",
     "read_library": "c2s.cells.library",

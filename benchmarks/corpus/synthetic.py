@@ -40,5 +40,7 @@ def write_synthetic(folder: Path, *, cells: int, length: int = 200, n_genes: int
         pq.write_table(table, folder / f"part-{number:05d}.parquet", compression="zstd")
     encoding = Encoding(n_genes=length, background_hash=background.hash)
     columns = {"cell_type": "cell_type", "donor": "donor"}
-    write_json(folder / "corpus.json", corpus_record(cells, cells * length, columns, vocabulary, encoding, background))
+    write_json(
+        folder / "corpus.json", corpus_record(cells, cells * length, columns, {}, vocabulary, encoding, background)
+    )
     return background

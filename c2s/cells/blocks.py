@@ -148,7 +148,8 @@ class MatrixBlocks:
                     raise ArtefactError(msg) from error
             before += part.shape[0]
         values = pieces[0] if len(pieces) == 1 else sp.vstack(pieces, format="csr")
-        checked = checked_matrix(values, label=self.label, hint=self._hint)
+        rows = range(start, stop)
+        checked = checked_matrix(values, label=self.label, hint=self._hint, genes=self._names, cells=rows)
         return merged_genes(checked, self._names, label=self.label, on_collision=self._on_collision)[0]
 
     def spans(self, size: int) -> Iterator[tuple[int, int]]:

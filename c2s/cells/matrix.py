@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,14 @@ from c2s.errors import DataError
 _INFINITE = 0x7F800000  # the bits of a float32 infinity
 
 
-def checked_matrix(values: Any, *, label: str, hint: str = "") -> sp.csr_matrix:
+def checked_matrix(
+    values: Any,
+    *,
+    label: str,
+    hint: str = "",
+    genes: Sequence[str] | None = None,
+    cells: Sequence[str] | range | None = None,
+) -> sp.csr_matrix:
     """Return numbers in memory as canonical CSR: sorted unique columns, no stored zeros, int32/int64/float32, all above 0.
 
     Parameters
@@ -21,6 +29,8 @@ def checked_matrix(values: Any, *, label: str, hint: str = "") -> sp.csr_matrix:
         Never changed.
     label, hint : str
         What the matrix is called in messages, and what they add.
+    genes, cells : sequence, optional
+        What columns and rows are called in messages, else by their numbers from 0.
 
     Raises
     ------
@@ -33,7 +43,7 @@ def checked_matrix(values: Any, *, label: str, hint: str = "") -> sp.csr_matrix:
     matrix, own = _canonical(values, label)
     if _all_above_zero(matrix.data):
         return matrix
-    _refuse_bad_values(matrix, label, hint)
+    _refuse_bad_values(matrix, label, hint, genes or range(matrix.shape[1]), cells or range(matrix.shape[0]))
     matrix = matrix if own else matrix.copy()
     matrix.eliminate_zeros()
     return matrix
@@ -137,10 +147,17 @@ def whole_index(ends: np.ndarray, rows: int, n_entries: int) -> bool:
     return len(ends) == rows + 1 and ends[0] == 0 and ends[-1] <= n_entries and not np.any(ends[1:] < ends[:-1])
 
 
-def _refuse_bad_values(matrix: sp.csr_matrix, label: str, hint: str) -> None:
+def _refuse_bad_values(
+    matrix: sp.csr_matrix, label: str, hint: str, genes: Sequence[str] | range, cells: Sequence[str] | range
+) -> None:
     bad = int(np.count_nonzero(~np.isfinite(matrix.data)))
     if bad:
-        msg = f"{label} holds {bad:,} NaN or infinite values; remove those cells or genes{hint}"
+        first = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
+        row, column = int(np.searchsorted(matrix.indptr, first, side="right")) - 1, int(matrix.indices[first])
+        msg = (
+            f"{label} holds {bad:,} NaN or infinite values, the first in cell {cells[row]} and gene {genes[column]}; "
+            f"remove those cells or genes{hint}"
+        )
         raise DataError(msg)
     if matrix.data.min() < 0:
         msg = (

@@ -168,7 +168,7 @@ def expression(
     require_cells(adata)
     values, index, label = _choose(adata, layer)
     hint = _alternatives(adata, layer)
-    matrix = checked_matrix(values, label=label, hint=hint)
+    matrix = checked_matrix(values, label=label, hint=hint, genes=list(index), cells=list(adata.obs_names))
     if matrix.nnz == 0:
         msg = f"{label} holds nothing but zeros{hint}"
         raise DataError(msg)

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from c2s.cli._config import config_option
-from c2s.errors import ConfigError
+from c2s.errors import ArtefactError, ConfigError
 
 
 def decode(
@@ -48,7 +48,7 @@ def decode(
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from c2s.artefacts import atomic_path, check_file, spare_inputs
-    from c2s.sentences.corpus import read_sentences
+    from c2s.sentences.corpus import is_corpus, read_sentences
     from c2s.sentences.decode import RankDecoder
 
     check_file(out, overwrite=overwrite)
@@ -56,6 +56,12 @@ def decode(
     if out.suffix.lower() != ".h5ad":
         msg = f"{out.name} would hold an AnnData; name it .h5ad"
         raise ConfigError(msg)
+    if not is_corpus(corpus):
+        msg = f"{corpus} is not a corpus (no corpus.json); make one by c2s encode"
+        raise ArtefactError(msg)
+    if decoder is None and not (corpus / "decoder").is_dir():
+        msg = f"pass --decoder FOLDER: {corpus} holds no decoder.json; make one by c2s encode --fit-decoder"
+        raise ArtefactError(msg)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         step = progress.add_task(f"reading {corpus}")

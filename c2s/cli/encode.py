@@ -57,7 +57,9 @@ def encode(
         OnCollision.error, help="Genes of the same name: refuse, or add counts up."
     ),
     fit_decoder: bool = typer.Option(False, "--fit-decoder", help="Also fit OUT_FOLDER/decoder on these cells."),
-    decoder_model: DecoderModel = typer.Option(DecoderModel.gene_aware, help="What --fit-decoder fits."),
+    decoder_model: DecoderModel = typer.Option(
+        None, help="What --fit-decoder fits. [default: gene_aware]", show_default=False
+    ),
     scheduler: str = typer.Option(
         None,
         metavar="ADDRESS",
@@ -91,12 +93,19 @@ def encode(
         return
     from c2s.artefacts import check_folder, spare_inputs
     from c2s.cells.scale import NAMES
+    from c2s.errors import ConfigError
     from c2s.sentences.background import Background
     from c2s.sentences.corpus import read_vocabulary
+    from c2s.sentences.ranking import kernels_are_compiled
     from c2s.sentences.stream import encode_file
 
+    if decoder_model is not None and not fit_decoder:
+        msg = "--decoder-model says what --fit-decoder fits; add --fit-decoder"
+        raise ConfigError(msg)
     check_folder(out, overwrite=overwrite)
     spare_inputs(out, cells, background, vocabulary)
+    if not kernels_are_compiled():
+        typer.echo("compiling for this machine, once: about half a minute …", err=True)
     written = encode_file(
         cells,
         out,
@@ -107,7 +116,7 @@ def encode(
         vocabulary=None if vocabulary is None else read_vocabulary(vocabulary),
         seed=seed,
         on_collision=on_collision.value,
-        decoder=decoder_model.value if fit_decoder else None,
+        decoder=(decoder_model or DecoderModel.gene_aware).value if fit_decoder else None,
         scheduler=scheduler,
         overwrite=overwrite,
     )
@@ -116,6 +125,12 @@ def encode(
         f"{len(written.vocabulary):,} {written.vocabulary.species} genes → {out}"
     )
     typer.echo(f"found {NAMES[written.values]}")
+    if written.n_empty:
+        typer.echo(f"{written.n_empty:,} sentences are empty: their cells express no gene of the vocabulary")
+    if written.n_dropped_genes:
+        typer.echo(
+            f"{written.n_dropped_genes:,} genes of {cells} are not in the vocabulary of {vocabulary} and were dropped"
+        )
     decoder = written.decoder
     if decoder is not None:
         typer.echo(

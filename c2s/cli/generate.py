@@ -36,10 +36,10 @@ def generate(
         msg = f"--condition takes KEY=VALUE; got {', '.join(conditions)}"
         raise ConfigError(msg)
     from c2s.artefacts import spare_inputs, whole_folder
-    from c2s.models.cell_lm import load_model
+    from c2s.models.cell_lm import load_cell_lm
 
     spare_inputs(out, model)
     with whole_folder(out, overwrite=overwrite) as scratch:
-        cells = load_model(model).generate(n=n, seed=seed, temperature=temperature, conditions=wanted)
+        cells = load_cell_lm(model).generate(n=n, seed=seed, temperature=temperature, conditions=wanted)
         cells.write(scratch)
     typer.echo(f"{len(cells):,} cells of {cells.lengths.min()} to {cells.lengths.max()} genes → {out}")

@@ -6,6 +6,7 @@ import ast
 import errno
 import importlib
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from c2s import __version__
 from c2s.errors import C2SError
 
-ORDER = ("demo", "genes", "encode", "decode", "train", "annotate", "generate", "perturb", "screen")
+ORDER = ("demo", "genes", "encode", "decode", "train", "annotate", "embed", "generate", "perturb", "screen")
 
 
 def verbs() -> list[str]:
@@ -108,7 +109,7 @@ def run(arguments: list[str] | None = None) -> None:
     try:
         app(args=arguments)
     except C2SError as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {_with_options(str(error), sys.argv[1:] if arguments is None else arguments)}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)
@@ -118,6 +119,28 @@ def run(arguments: list[str] | None = None) -> None:
             raise
         typer.echo(f"Error: no space is left on the disk ({error}). Make room and run the same command again", err=True)
         sys.exit(2)
+
+
+def _with_options(message: str, arguments: list[str]) -> str:
+    """Return a message of the library with its arguments as options of the verb called: ``overwrite=True`` → ``--overwrite``."""
+    verb = next((argument for argument in arguments if argument in verbs()), None)
+    if verb is None:
+        return message
+    command = load(verb)
+    known = {
+        option
+        for each in (command, *getattr(command, "commands", {}).values())
+        for parameter in each.params
+        for option in parameter.opts
+    }
+
+    def option(found: re.Match[str]) -> str:
+        name = "--" + found[1].replace("_", "-")
+        if name not in known:
+            return found[0]
+        return name if found[2] is None or found[2] == "True" else f"{name} {found[2]}"
+
+    return re.sub(r"\b([a-z][a-z_]*)=([\"'\w]\w*[\"']?)?(?: \(--[a-z-]+\))?", option, message)
 
 
 def _disk_is_full(error: BaseException) -> bool:

@@ -31,12 +31,12 @@ def perturb(
     from c2s.artefacts import spare_inputs, whole_folder
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
-    from c2s.models.cell_lm import load_model
+    from c2s.models.cell_lm import load_cell_lm
     from c2s.sentences.encode import encode
 
     spare_inputs(out, model, cells, library)
     with whole_folder(out, overwrite=overwrite) as scratch:
-        known = load_model(model)
+        known = load_cell_lm(model)
         rows = read_library(library)
         known.task("perturbation_response")
         sentences = encode(read_cells(cells), layer=layer, vocabulary=known.vocabulary, background=known.background)

@@ -123,7 +123,7 @@ def screen(
     from c2s.artefacts import spare_inputs
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
-    from c2s.models.cell_lm import load_model
+    from c2s.models.cell_lm import load_cell_lm
     from c2s.screening.screen import screen as run
 
     spare_inputs(out, model, cells, library, gmt)
@@ -133,7 +133,7 @@ def screen(
         announce.propagate = False
         announce.addHandler(logging.StreamHandler())
     table = run(
-        load_model(model),
+        load_cell_lm(model),
         read_cells(cells),
         read_library(library),
         out,
@@ -160,13 +160,13 @@ def merge(
     from c2s.artefacts import read_json
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
-    from c2s.models.cell_lm import load_model
+    from c2s.models.cell_lm import load_cell_lm
     from c2s.screening.config import ScreenConfig
     from c2s.screening.screen import PLAN_FILE
     from c2s.screening.screen import merge as join
 
     settings = ScreenConfig(**read_json(out / PLAN_FILE)["config"])
-    table = join(load_model(model), read_cells(cells), read_library(library), out, config=settings)
+    table = join(load_cell_lm(model), read_cells(cells), read_library(library), out, config=settings)
     print_result(table, out)
 
 

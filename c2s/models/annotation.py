@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from c2s.errors import ConfigError
+from c2s.models.batching import TOKENS, by_length
 from c2s.models.prefix import PrefixDecoder, RowCache, right_padded
 
 CHUNK = 1 << 25  # logits made at once: places x tokens
@@ -23,6 +24,7 @@ def label_log_likelihood(
     n_tokens: int,
     pad: int,
     batch_size: int,
+    done: Callable[[int], object] = lambda _: None,
 ) -> np.ndarray:
     """Return log p(answer | prompt), shape (n_prompts, n_answers), float64, nats.
 
@@ -31,20 +33,29 @@ def label_log_likelihood(
     decoder : PrefixDecoder
         Attached (see :meth:`PrefixDecoder.attached`).
     prompts : iterable of token ids
-        Of each cell.
+        Of each cell, at least one token.
     answers : sequence of token ids
         Of each label, the end among them.
     n_tokens : int
         Tokens that compete: the first ``n_tokens`` of the model's output.
     batch_size : int
-        Cells a batch, at most: many labels make it smaller.
+        Cells a batch, at most: many labels, or long prompts, make it smaller.
+    done
+        Is told how many cells each batch added.
     """
     rows = decoder.rows_per_batch(max(map(len, answers)))
     size = max(1, min(batch_size, rows // len(answers)))
-    cells = iter(prompts)
-    batches = iter(lambda: list(itertools.islice(cells, size)), [])
-    found = [_log_likelihood(decoder, batch, answers, n_tokens=n_tokens, pad=pad) for batch in batches]
-    return np.concatenate([np.empty((0, len(answers))), *found])
+    budget = TOKENS.get(decoder.device.type, TOKENS["cpu"])
+    found: list[np.ndarray] = []
+    order: list[int] = []
+    for places, batch in by_length(prompts, tokens=budget, rows=size):
+        found.append(_log_likelihood(decoder, batch, answers, n_tokens=n_tokens, pad=pad))
+        order += places
+        done(len(places))
+    scores = np.empty((len(order), len(answers)))
+    if order:
+        scores[order] = np.concatenate(found)
+    return scores
 
 
 def _log_likelihood(
@@ -55,19 +66,47 @@ def _log_likelihood(
     n_tokens: int,
     pad: int,
 ) -> np.ndarray:
-    prefix = decoder.prefill([prompt[:-1] for prompt in prompts], pad=pad)
-    rows = [[prompt[-1], *answer] for prompt in prompts for answer in answers]
-    ids, seen = right_padded(rows, pad, decoder.device)
-    hidden = decoder.extend(prefix, RowCache(decoder.n_layers, ids.shape[1]), ids, seen)[:, :-1]
-    asked, tokens = seen[:, 1:], torch.arange(n_tokens, device=decoder.device)
-    wanted, states = ids[:, 1:][asked], hidden[asked]
+    """Return the log-likelihoods of one batch: the first token from the prompt's own last state, the rest from rows beside it."""
+    prefix, cells = decoder.prefill(prompts, pad=pad), len(prompts)
+    first = torch.log_softmax(decoder.logits(prefix.last, slice(n_tokens)), dim=-1)
+    total = first[:, torch.tensor([answer[0] for answer in answers], device=decoder.device)]
+    if max(map(len, answers)) > 1:
+        begun, seen = right_padded([answer[:-1] for answer in answers], pad, decoder.device)
+        wanted, _ = right_padded([answer[1:] for answer in answers], pad, decoder.device)
+        begun, seen, wanted = (each.repeat(cells, 1) for each in (begun, seen, wanted))
+        hidden = decoder.extend(prefix, RowCache(decoder.n_layers, begun.shape[1]), begun, seen)
+        log_p = _picked(decoder, hidden[seen], wanted[seen], n_tokens)
+        later = torch.zeros(seen.shape, device=decoder.device).masked_scatter(seen, log_p)
+        total = total + later.sum(1).view(cells, len(answers))
+    return total.double().cpu().numpy()
+
+
+def _picked(decoder: PrefixDecoder, states: Tensor, wanted: Tensor, n_tokens: int) -> Tensor:
+    """Return log p of the token ``wanted`` (n,) after each of ``states`` (n, width)."""
     found = torch.empty(len(wanted), device=decoder.device)
     step = max(1, CHUNK // n_tokens)
     for start in range(0, len(wanted), step):
-        log_p = torch.log_softmax(decoder.logits(states[start : start + step], tokens), dim=-1)
+        log_p = torch.log_softmax(decoder.logits(states[start : start + step], slice(n_tokens)), dim=-1)
         found[start : start + step] = log_p.gather(1, wanted[start : start + step, None])[:, 0]
-    total = torch.zeros(asked.shape, device=decoder.device).masked_scatter(asked, found).sum(1)
-    return total.view(len(prompts), len(answers)).double().cpu().numpy()
+    return found
+
+
+def checked_labels(labels: Sequence[str]) -> list[str]:
+    """Return the labels as a list; fewer than two, or one twice, is a ConfigError."""
+    names = list(labels)
+    if len(names) < 2 or len(set(names)) != len(names):
+        msg = f"labels must be at least two different names, found {names}"
+        raise ConfigError(msg)
+    return names
+
+
+def log_prior(names: Sequence[str], prior: Mapping[str, float]) -> np.ndarray:
+    """Return the logarithm of each name's prior probability; one that is missing or not above 0 is a ConfigError."""
+    wanted = np.array([prior.get(name, 0.0) for name in names], dtype=float)
+    if (wanted <= 0).any():
+        msg = f"prior needs a probability above 0 for each of {list(names)}"
+        raise ConfigError(msg)
+    return np.log(wanted)
 
 
 def prior_shift(
@@ -94,17 +133,11 @@ def prior_shift(
     if unknown:
         msg = f"prior={prior!r} needs each label's share in training; {unknown} are not among the training labels"
         raise ConfigError(msg)
-    if isinstance(prior, str):
-        if prior != "uniform":
-            msg = f"prior must be 'training', 'uniform' or a mapping of labels to probabilities, found {prior!r}"
-            raise ConfigError(msg)
-        wanted = np.ones(len(names))
-    else:
-        wanted = np.array([prior.get(name, 0.0) for name in names], dtype=float)
-        if (wanted <= 0).any():
-            msg = f"prior needs a probability above 0 for each of {list(names)}"
-            raise ConfigError(msg)
-    return np.log(wanted) - np.log([share[name] for name in names])
+    if isinstance(prior, str) and prior != "uniform":
+        msg = f"prior must be 'training', 'uniform' or a mapping of labels to probabilities, found {prior!r}"
+        raise ConfigError(msg)
+    wanted = np.zeros(len(names)) if isinstance(prior, str) else log_prior(names, prior)
+    return wanted - np.log([share[name] for name in names])
 
 
 def label_table(scores: np.ndarray, names: Sequence[str], index: pd.Index) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,17 +11,18 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from c2s.artefacts import hash_of
 from c2s.cells.genes import GeneVocabulary
 from c2s.cells.library import Perturbation
 from c2s.cells.reading import require_column
 from c2s.engines.constraint import Constraint, Segment
 from c2s.errors import ConfigError, DataError, ModelError
-from c2s.models.annotation import label_log_likelihood, label_table, prior_shift
+from c2s.models.annotation import checked_labels, label_log_likelihood, label_table, prior_shift
 from c2s.models.answers import perturbed_cells, with_columns
 from c2s.models.conditions import checked_conditions
+from c2s.models.embedding import Passage
 from c2s.models.folder import ModelParts
 from c2s.models.prefix import PrefixDecoder
+from c2s.models.reader import CellReader
 from c2s.models.sampling import noise_keys, sample_answers
 from c2s.models.settings import ModelSettings
 from c2s.models.tokenizer import PartTokenizer
@@ -29,13 +30,18 @@ from c2s.sentences.background import Background
 from c2s.sentences.corpus import CellSentences, Encoding
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.delta import DeltaRule
+from c2s.sentences.encode import encode
+from c2s.sentences.progress import progress_bar
 from c2s.tasks import TASKS, CellGeneration, CellTypeAnnotation, PerturbationResponse
+from c2s.tasks.base import Genes, Mark
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from c2s.tasks.perturbation_response import Target
 
 
-class CellLM:
+class CellLM(CellReader):
     """A causal language model with its tokenizer, vocabulary and settings.
 
     Parameters
@@ -61,7 +67,8 @@ class CellLM:
         decoder: RankDecoder,
         responses: pd.DataFrame | None = None,
     ) -> None:
-        self.model, self.tokens, self.background, self.settings = model, tokens, background, settings
+        super().__init__(model, pad=tokens.pad, n_outputs=len(tokens))
+        self.tokens, self.background, self.settings = tokens, background, settings
         self.decoder, self.responses = decoder, responses
 
     def __repr__(self) -> str:
@@ -72,18 +79,6 @@ class CellLM:
     def vocabulary(self) -> GeneVocabulary:
         """The genes the model knows."""
         return self.tokens.vocabulary
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of parameters, embeddings included."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
-
-    def weights_hash(self) -> str:
-        """Return 16 hex digits that name the weights, bit by bit; the same on any device and number of threads."""
-        named = sorted(self.model.state_dict().items())
-        return hash_of(
-            *(np.atleast_1d(p.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()) for _, p in named)
-        )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write weights (safetensors), tokenizer and ``c2s.json``; an ordinary transformers folder."""
@@ -115,6 +110,33 @@ class CellLM:
             )
             raise ModelError(msg)
 
+    def encode(self, adata: AnnData, *, layer: str | None = None) -> CellSentences:
+        """Return cells as whole sentences over the model's genes, ties broken as in training."""
+        return encode(adata, layer=layer, vocabulary=self.vocabulary, background=self.background)
+
+    def passages(self, sentences: CellSentences, *, wording: int = 0) -> Iterator[Passage]:
+        """Yield the prompt that asks for each cell's type, and where its genes lie; there is one wording."""
+        self._require_same_genes(sentences)
+        return (self._passage(sentences.row(i)) for i in range(len(sentences)))
+
+    def gene_passages(
+        self, rows: Sequence[np.ndarray], vocabulary: GeneVocabulary, *, wording: int = 0
+    ) -> list[tuple[Passage, list[slice]]]:
+        """Return the same for lists of gene ids, with the token of each gene."""
+        found = [self._passage(row) for row in rows]
+        return [(each, [slice(place, place + 1) for place in range(each.start, each.stop)]) for each in found]
+
+    def label_tokens(self, labels: Sequence[str], vocabulary: GeneVocabulary, *, wording: int = 0) -> list[list[int]]:
+        """Return the answers that name ``labels``."""
+        task: CellTypeAnnotation = self.task("cell_type_annotation")
+        return [self.tokens.render(task.answer(label)) for label in labels]
+
+    def _passage(self, genes: np.ndarray) -> Passage:
+        """Return ``<cell> genes <cell_type>``, at most as many genes as in training, 200 where that was no task."""
+        n_genes = self.settings.tasks.get("cell_type_annotation", {}).get("n_genes", 200)
+        ids = self.tokens.render((Mark("cell"), Genes(genes[:n_genes]), Mark("cell_type")))
+        return Passage(ids, 1, len(ids) - 1)
+
     def annotate(
         self,
         sentences: CellSentences,
@@ -123,6 +145,7 @@ class CellLM:
         prior: Mapping[str, float] | str = "training",
         length_correction: bool = False,
         batch_size: int = 64,
+        progress: bool = False,
     ) -> pd.DataFrame:
         """Return the most likely label of each cell from a closed set.
 
@@ -139,6 +162,8 @@ class CellLM:
             Divide by the number of tokens, for label sets the model was not trained on.
         batch_size : int
             Cells a batch, at most; with many labels fewer are taken, so that memory stays bounded.
+        progress : bool
+            Show a bar.
 
         Returns
         -------
@@ -146,19 +171,15 @@ class CellLM:
             Indexed like ``sentences.obs``: ``label``, ``probability``, ``margin`` (to the runner-up) and one column
             ``p(<label>)`` per label; each row of those sums to 1.
         """
-        task: CellTypeAnnotation = self.task("cell_type_annotation")
-        self._require_same_genes(sentences)
-        names = list(labels if labels is not None else self.settings.labels)
-        if len(names) < 2 or len(set(names)) != len(names):
-            msg = f"labels must be at least two different names, found {names}"
-            raise ConfigError(msg)
+        self.task("cell_type_annotation")
+        names = checked_labels(labels if labels is not None else self.settings.labels)
         shift = prior_shift(names, prior, labels=self.settings.labels, shares=self.settings.label_share)
         decoder = PrefixDecoder(self.model)
-        answers = [self.tokens.render(task.answer(name)) for name in names]
-        prompts = (self.tokens.render(task.prompt(sentences, i)) for i in range(len(sentences)))
-        with decoder.attached():
+        answers = self.label_tokens(names, self.vocabulary)
+        prompts = (passage.ids for passage in self.passages(sentences))
+        with decoder.attached(), progress_bar(len(sentences), what="annotating", unit="cells", shown=progress) as bar:
             scores = label_log_likelihood(
-                decoder, prompts, answers, n_tokens=len(self.tokens), pad=self.tokens.pad, batch_size=batch_size
+                decoder, prompts, answers, n_tokens=self.n_outputs, pad=self.pad, batch_size=batch_size, done=bar.update
             )
         if length_correction:
             scores /= np.array([len(answer) for answer in answers], dtype=float)
@@ -312,22 +333,13 @@ class CellLM:
         )  # fmt: skip
 
 
-def load_model(folder: str | os.PathLike[str], *, device: str | None = None, dtype: str = "auto") -> CellLM:
-    """Return the model in ``folder``, as ``c2s train`` writes it.
-
-    Parameters
-    ----------
-    folder : path
-        Holds weights, tokenizer and ``c2s.json``. Nothing is downloaded.
-    device : str, optional
-        ``"cuda"`` when there is one, else ``"cpu"``.
-    dtype : str
-        A torch dtype name, or ``"auto"`` for the one on disk.
+def load_cell_lm(folder: str | os.PathLike[str], *, device: str | None = None, dtype: str = "auto") -> CellLM:
+    """Return the model in ``folder``, as ``c2s train`` writes it; the arguments are those of :func:`c2s.load_model`.
 
     Raises
     ------
     ArtefactError
-        No such folder, or a file is missing or truncated.
+        No such folder, no ``c2s.json`` in it, or a file is missing or truncated.
     ModelError
         The files do not belong together or were written by a newer c2s.
     """

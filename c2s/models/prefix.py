@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
 from c2s.errors import ModelError
 
 IMPLEMENTATION = "c2s_shared_prefix"
-_UNSUPPORTED = ("softcap", "sliding_window", "position_bias", "s_aux")
+_UNSUPPORTED = ("position_bias", "s_aux")
 _LOGIT_FACTORS = ("logit_scale", "logits_scaling", "logits_scale")  # of Cohere, Granite and the like
 ROWS_PER_BATCH = 2048  # at most
 BATCH_BYTES = {"cpu": 3 << 28, "cuda": 1 << 32}  # what the rows of a batch may hold; other devices are taken for a CPU
@@ -37,7 +38,8 @@ def shared_prefix_attention(
 ) -> tuple[Tensor, None]:
     """Attend to the own keys (masked by ``attention_mask``, (R, 1, T, S) bool) and to the cell's prefix together.
 
-    Shapes: query (R, H, T, D); key, value (R, K, S, D) with K dividing H; rows are ordered cell by cell.
+    Shapes: query (R, H, T, D); key, value (R, K, S, D) with K dividing H; rows are ordered cell by cell. Caps of the scores
+    and sliding windows, where a layer has them, are its own.
     """
     unsupported = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
     if unsupported or attention_mask is None:
@@ -47,12 +49,22 @@ def shared_prefix_attention(
     kv = key.shape[1]
     group = heads // kv
     scale = width**-0.5 if scaling is None else scaling
-    grouped = (query * scale).reshape(rows, kv, group * length, width)
-    own = (grouped @ key.transpose(2, 3)).view(rows, kv, group, length, -1)
-    own = own.masked_fill(~attention_mask[:, :, None], torch.finfo(own.dtype).min)
+    cap, window = kwargs.get("softcap"), kwargs.get("sliding_window")
+    first = prefix is None or prefix.keys[module.layer_idx] is None  # type: ignore[index]
     if prefix is not None:
         prefix.calls += 1
-    if prefix is None or prefix.keys[module.layer_idx] is None:  # type: ignore[index]
+    if first and not cap and (window is None or window >= length):  # padding is on the right: no token sees it
+        out = functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scale, enable_gqa=group > 1
+        )
+        return out.transpose(1, 2), None
+    near = attention_mask
+    if prefix is not None and window is not None:
+        near = near & (prefix.places[:, None, -length:, None] - prefix.places[:, None, None, :] < window)
+    grouped = (query * scale).reshape(rows, kv, group * length, width)
+    own = _capped(grouped @ key.transpose(2, 3), cap).view(rows, kv, group, length, -1)
+    own = own.masked_fill(~near[:, :, None], torch.finfo(own.dtype).min)
+    if prefix is None or first:
         weights = torch.softmax(own, dim=-1)
         out = weights.view(rows, kv, group * length, -1) @ value
         return out.reshape(rows, heads, length, width).transpose(1, 2), None
@@ -60,15 +72,22 @@ def shared_prefix_attention(
     cells, places = prefix_key.shape[0], prefix_key.shape[2]
     each = rows // cells
     by_cell = grouped.view(cells, each, kv, group * length, width).transpose(1, 2).reshape(cells, kv, -1, width)
-    far = by_cell @ prefix_key.transpose(2, 3)
+    far = _capped(by_cell @ prefix_key.transpose(2, 3), cap)
     far = far.masked_fill(~prefix.mask[:, None, None, :], torch.finfo(far.dtype).min)
     far = far.view(cells, kv, each, group * length, places).transpose(1, 2).reshape(rows, kv, group, length, places)
+    if window is not None:
+        seen = prefix.places[:, -length:, None] - prefix.far_places.repeat_interleave(each, dim=0)[:, None] < window
+        far = far.masked_fill(~seen[:, None, None], torch.finfo(far.dtype).min)
     weights = torch.softmax(torch.cat([far, own], dim=-1), dim=-1)
     far_weights = weights[..., :places].reshape(cells, each, kv, group * length, places).transpose(1, 2)
     out = (far_weights.reshape(cells, kv, -1, places) @ prefix_value).view(cells, kv, each, group * length, width)
     out = out.transpose(1, 2).reshape(rows, kv, group * length, width)
     out = out + weights[..., places:].reshape(rows, kv, group * length, -1) @ value
     return out.reshape(rows, heads, length, width).transpose(1, 2), None
+
+
+def _capped(scores: Tensor, cap: float | None) -> Tensor:
+    return cap * torch.tanh(scores / cap) if cap else scores
 
 
 AttentionInterface.register(IMPLEMENTATION, shared_prefix_attention)
@@ -81,6 +100,9 @@ class PrefixCache:
         self.keys: list[Tensor | None] = [None] * n_layers
         self.values: list[Tensor | None] = [None] * n_layers
         self.mask = mask
+        self.far_places = (mask.cumsum(-1) - 1).clamp(min=0)
+        self.places = self.far_places  # of the rows that attend now, their earlier tokens first
+        self.last = mask.new_empty(0)  # hidden state of each prefix's last token, (C, width)
         self.calls = 0  # layers that have asked so far: a layer that does not ask computes something else
 
     def of_layer(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -136,7 +158,7 @@ class PrefixDecoder:
     Parameters
     ----------
     model : PreTrainedModel
-        A decoder whose attention goes through transformers' attention interface, with full causal attention.
+        A decoder whose attention goes through transformers' attention interface: causal, over all or a window of tokens.
 
     Raises
     ------
@@ -192,9 +214,9 @@ class PrefixDecoder:
         rows = RowCache(self.n_layers, ids.shape[1])
         causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=self.device).tril()
         allowed = causal & mask[:, None, None, :]
-        places = (mask.cumsum(-1) - 1).clamp(min=0)
         cache = PrefixCache(self.n_layers, mask)
-        self._run(ids, allowed, places, rows, cache)
+        hidden = self._run(ids, allowed, cache.far_places, rows, cache)
+        cache.last = hidden[torch.arange(len(ids), device=self.device), (mask.sum(1) - 1).clamp(min=0)]
         cache.keys, cache.values = rows.keys, rows.values
         return cache
 
@@ -221,16 +243,15 @@ class PrefixDecoder:
         places = torch.arange(seen.shape[1], device=self.device)
         causal = places[None, :] <= places[seen.shape[1] - length :, None]
         allowed = causal & seen[:, None, None, :]
-        position = (seen.cumsum(-1) - 1)[:, -length:].clamp(min=0) + prefix.lengths.repeat_interleave(each)[:, None]
-        hidden = self._run(ids, allowed, position, rows, prefix)
-        return hidden
+        position = (seen.cumsum(-1) - 1).clamp(min=0) + prefix.lengths.repeat_interleave(each)[:, None]
+        return self._run(ids, allowed, position, rows, prefix)
 
     def _run(self, ids: Tensor, allowed: Tensor, places: Tensor, rows: RowCache, prefix: PrefixCache) -> Tensor:
-        before = prefix.calls
+        before, prefix.places = prefix.calls, places
         out = self.decoder(
             input_ids=ids,
             attention_mask=allowed,
-            position_ids=places,
+            position_ids=places[:, -ids.shape[1] :],
             past_key_values=rows,
             use_cache=True,
             prefix=prefix,
@@ -244,8 +265,8 @@ class PrefixDecoder:
         rows.used += ids.shape[1]
         return out.last_hidden_state
 
-    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Return the logits of ``tokens`` only, float32, (..., len(tokens))."""
+    def logits(self, hidden: Tensor, tokens: Tensor | slice) -> Tensor:
+        """Return the logits of ``tokens`` only, float32, (..., len(tokens)); a slice of them is not copied."""
         head = self.model.get_output_embeddings()
         out = hidden @ head.weight[tokens].T
         if getattr(head, "bias", None) is not None:

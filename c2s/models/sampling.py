@@ -49,10 +49,20 @@ def keyed_gumbel(keys: Tensor, place: int, tokens: Tensor) -> Tensor:
     steps = (tokens + 1) * _signed(0xC2B2AE3D27D4EB4F)
     noise = torch.empty(len(keys), len(tokens), device=keys.device)
     for rows in _slabs(noise):
-        bits = _mix(states[rows, None] + steps)
-        uniform = ((bits >> 40) & 0xFFFFFF).to(torch.float64).add_(0.5).mul_(1.0 / (1 << 24))
-        noise[rows] = uniform.log_().neg_().log_().neg_()
+        noise[rows] = _gumbel(_mix(states[rows, None] + steps))
     return noise
+
+
+def keyed_gumbel_at(keys: Tensor, place: int, tokens: Tensor) -> Tensor:
+    """Return the noise of key i and token i only, float32 (n,): the values of :func:`keyed_gumbel`."""
+    states = _mix(keys + _signed((place + 1) * 0x9E3779B97F4A7C15))
+    return _gumbel(_mix(states + (tokens + 1) * _signed(0xC2B2AE3D27D4EB4F))).float()
+
+
+def _gumbel(bits: Tensor) -> Tensor:
+    """Return Gumbel noise of random 64-bit integers, float64."""
+    uniform = ((bits >> 40) & 0xFFFFFF).to(torch.float64).add_(0.5).mul_(1.0 / (1 << 24))
+    return uniform.log_().neg_().log_().neg_()
 
 
 def _slabs(matrix: Tensor) -> Iterator[slice]:

@@ -22,6 +22,7 @@ from c2s.config import Config
 from c2s.errors import ArtefactError, ConfigError, DataError, MissingDependencyError
 from c2s.sentences.background import Background
 from c2s.sentences.mapped import is_large, mapped_flat
+from c2s.sentences.obs_types import kinds_of
 from c2s.sentences.parquet import read_flat, read_obs, sentence_table, write_parts
 from c2s.sentences.ranking import first_repeat
 
@@ -64,7 +65,7 @@ class CellSentences:
     offsets : ndarray, shape (n + 1,), int64
         Sentence i is ``ids[offsets[i]:offsets[i + 1]]``.
     n_expressed : ndarray, shape (n,), int32
-        Genes the cell expressed before truncation; -1 where unknown.
+        Genes of the vocabulary that the cell expressed, before the sentence was cut; -1 where unknown.
     vocabulary : GeneVocabulary
     obs : DataFrame, n rows, unique str index
     encoding : Encoding
@@ -92,10 +93,19 @@ class CellSentences:
             raise DataError(msg)
         refuse_repeated_cells(self.obs.index)
         refuse_repeated_genes(self.ids, self.offsets, self.vocabulary, self.obs.index)
+        short = np.flatnonzero(
+            (self.n_expressed < UNKNOWN) | ((self.n_expressed >= 0) & (self.n_expressed < self.lengths))
+        )
+        if len(short):
+            msg = (
+                f"sentence {short[0]} has {self.lengths[short[0]]:,} genes and n_expressed {self.n_expressed[short[0]]}; "
+                "it is at least the length, or -1 where it is not known"
+            )
+            raise DataError(msg)
 
     def _check_shapes(self) -> None:
         for name, dtype in (("ids", np.int32), ("offsets", np.int64), ("n_expressed", np.int32)):
-            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
+            object.__setattr__(self, name, _whole_numbers(getattr(self, name), dtype, name))
         n = len(self.offsets) - 1
         if n < 0 or self.offsets[0] != 0 or self.offsets[-1] != len(self.ids) or np.any(np.diff(self.offsets) < 0):
             msg = f"offsets must rise from 0 to the number of ids ({len(self.ids):,})"
@@ -266,7 +276,10 @@ class CellSentences:
         """
         with whole_folder(folder, overwrite=overwrite) as scratch:
             renamed = write_parts(scratch, self)
-            record = corpus_record(len(self), len(self.ids), renamed, self.vocabulary, self.encoding, self.background)
+            kinds = kinds_of(self.obs)
+            record = corpus_record(
+                len(self), len(self.ids), renamed, kinds, self.vocabulary, self.encoding, self.background
+            )
             write_json(scratch / "corpus.json", record)
         return Path(folder)
 
@@ -352,6 +365,7 @@ def corpus_record(
     n: int,
     n_ids: int,
     obs_columns: dict[str, str],
+    obs_kinds: dict[str, Any],
     vocabulary: GeneVocabulary,
     encoding: Encoding,
     background: Background | None,
@@ -363,6 +377,7 @@ def corpus_record(
         "n": n,
         "n_ids": n_ids,
         "obs_columns": obs_columns,
+        "obs_kinds": obs_kinds,
         "vocabulary": vocabulary.to_dict(),
         "encoding": encoding.model_dump(mode="json"),
         "background": None if background is None else background.to_dict(),
@@ -399,10 +414,11 @@ def read_sentences(
     record = _record(source)
     with whole_record(source / "corpus.json"):
         columns, n, n_ids = record["obs_columns"], int(record["n"]), int(record["n_ids"])
+        kinds = record.get("obs_kinds", {})  # corpora of the first weeks have none
         vocabulary, encoding = GeneVocabulary.from_dict(record["vocabulary"]), Encoding(**record["encoding"])
         background = None if record["background"] is None else Background.from_dict(record["background"])
     mapped = is_large(n_ids) if memory_map is None else memory_map
-    n_expressed, obs = read_obs(source, columns, vocabulary=vocabulary.hash, compact=mapped)
+    n_expressed, obs = read_obs(source, columns, kinds=kinds, vocabulary=vocabulary.hash, compact=mapped)
     if mapped:
         ids, offsets = mapped_flat(source, record, obs.index, n_genes=len(vocabulary), cache=cache)
     else:
@@ -454,7 +470,19 @@ def refuse_repeated_genes(ids: np.ndarray, offsets: np.ndarray, vocabulary: Gene
 def _ids_of(row: Sequence[int] | Sequence[str] | np.ndarray, vocabulary: GeneVocabulary) -> np.ndarray:
     if len(row) and isinstance(row[0], str):
         return vocabulary.ids(map(str, row))
-    return np.asarray(row, dtype=np.int32)
+    return _whole_numbers(row, np.int32, "ids")
+
+
+def _whole_numbers(values: Any, dtype: type[np.int32 | np.int64], name: str) -> np.ndarray:
+    """Return whole numbers as ``dtype``; others, and those too large for it, are a DataError."""
+    array = np.asarray(values)
+    if array.dtype == dtype:
+        return np.ascontiguousarray(array)
+    limits = np.iinfo(dtype)
+    if array.size and (array.dtype.kind not in "iu" or array.max() > limits.max or array.min() < limits.min):
+        msg = f"{name} must be whole numbers from {limits.min} to {limits.max}, found {array.dtype} such as {array.flat[0]!r}"
+        raise DataError(msg)
+    return np.ascontiguousarray(array, dtype=dtype)
 
 
 def _ties(encoding: Encoding) -> str:

@@ -29,7 +29,7 @@ from c2s.sentences.curves import Curves, DecoderModel, Entries
 from c2s.sentences.encode import encode
 from c2s.sentences.ends import order_falls
 from c2s.sentences.ladder import Ladder
-from c2s.sentences.parquet import python_strings
+from c2s.sentences.obs_types import writable
 from c2s.sentences.ranking import over_rows, sort_rows
 from c2s.sentences.surface import Surface, give_way
 from c2s.sentences.uncertainty import ErrorSpread
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 MAX_FIT_ENTRIES = 4_000_000  # expressed genes of training cells; beyond it, cells are drawn by the seed
+MIN_COVERED = 0.8  # of the decoder's genes that sentences should know
 HELD_OUT = 4  # one training cell in so many is held out of a second fit, to learn how far values err
 _CHUNK = 20_000  # sentences decoded at a time by ``values``
 
@@ -103,7 +104,7 @@ class RankDecoder:
         on_collision: OnCollision = "error",
         aliases: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return the decoder fitted to the cells of ``adata``; pass training cells only.
+        """Return the decoder fitted to the cells of ``adata``; pass training cells only, with the genes of the sentences to be decoded.
 
         Parameters
         ----------
@@ -190,7 +191,7 @@ class RankDecoder:
         shape = (len(sentences), len(sentences.vocabulary))
         matrix = sp.csr_matrix((data, indices, sentences.offsets.copy()), shape)
         var = pd.DataFrame(index=pd.Index(sentences.vocabulary.symbols, dtype=object))
-        cells = ad.AnnData(X=matrix, obs=python_strings(sentences.obs), var=var)
+        cells = ad.AnnData(X=matrix, obs=writable(sentences.obs), var=var)
         if uncertainty:
             spreads = sort_rows(sentences.ids, self._deviations(sentences, mapping, values), sentences.offsets)[1]
             spreads[data == 0] = 0.0
@@ -198,8 +199,7 @@ class RankDecoder:
         if data.size and data.min() == 0:
             for part in (cells.X, *cells.layers.values()):
                 part.eliminate_zeros()
-        if "n_expressed" not in cells.obs:
-            cells.obs["n_expressed"] = sentences.n_expressed
+        cells.obs["n_expressed"] = sentences.n_expressed
         cells.uns["c2s_decoder"] = {"model": self.model, "unit": "log1p CP10k", "vocabulary": self.vocabulary.hash}
         return cells
 
@@ -304,6 +304,12 @@ class RankDecoder:
                 "fit it on cells with the same kind of gene names"
             )
             raise ModelError(msg)
+        if shared < MIN_COVERED * len(self.vocabulary):
+            logger.warning(
+                "the sentences know %d of the %d genes the decoder was fitted to: its values are too high or too low for "
+                "them. Fit one to the same genes: RankDecoder.fit(adata[:, list(vocabulary.symbols)])",
+                shared, len(self.vocabulary),
+            )  # fmt: skip
         return mapping
 
     def write(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MIN_SHARED = 0.5  # of the data's expressed genes that a given vocabulary must hold
 BLOCK = 8192  # cells whose rows are read, ranked and fingerprinted together
+_BARCODE = re.compile(r"[ACGTN]{12,}(?![A-Z])")
 _SAMPLED = 1024  # matrix entries of a block in the source fingerprint
 
 
@@ -152,7 +154,20 @@ def check_settings(
 
 
 def own_vocabulary(genes: list[str], *, species: str | None = None) -> GeneVocabulary:
-    """Return the vocabulary of the cells' own genes, and warn of names that differ by the case of letters only."""
+    """Return the vocabulary of the cells' own genes, and warn of names that differ by the case of letters only.
+
+    Raises
+    ------
+    DataError
+        Most names are cell barcodes: the matrix is transposed.
+    """
+    barcodes = [gene for gene in genes if _BARCODE.match(gene)]
+    if len(barcodes) > len(genes) / 2:
+        msg = (
+            f"{len(barcodes):,} of {len(genes):,} genes are called like cells ({listed(barcodes, 2)}): the matrix holds genes × "
+            "cells; pass cells × genes, adata.T"
+        )
+        raise DataError(msg)
     pairs = twins(genes)
     if pairs:
         logger.info("%d gene names differ by case only and stay different genes: %s", len(pairs), listed(pairs, 6))
@@ -212,8 +227,8 @@ def rank_matrix(
     """
     columns = np.arange(len(vocabulary), dtype=np.int32) if id_of_column is None else id_of_column
     data = matrix.data
-    if data.dtype == np.int64:
-        data = data.astype(np.float32)  # counts beyond 2^31
+    if data.dtype == np.int64:  # counts beyond 2^31: their order is all that is asked for
+        data = np.unique(data, return_inverse=True)[1].astype(np.int32) + 1
     whole = matrix.dtype.kind == "i" or looks_like_counts(matrix)
     if ties == "hash":
         cells = hash_of_names(barcodes, seed=seed)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from c2s.cells.genes import listed
 from c2s.errors import ArtefactError, DataError
+from c2s.sentences.obs_types import restored
 from c2s.sentences.ranking import usable_threads
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ MAX_ROWS = 131_072  # sentences a shard
 MAX_IDS = 1 << 24  # ids a shard, 64 MB in memory
 _IDS = "ids.list.element"
 READ_ROWS = 2048  # sentences read at a time
+_ARROW_TEXT = pd.StringDtype("pyarrow")
 
 
 def sentence_table(sentences: CellSentences) -> pa.Table:
@@ -44,8 +48,11 @@ def obs_table(obs: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
     Raises
     ------
     DataError
-        A column has values Arrow cannot hold, or its name clashes with another.
+        A column has values Arrow cannot hold, or its name occurs twice or clashes with another.
     """
+    if not obs.columns.is_unique:
+        msg = f"obs has several columns called {listed(obs.columns[obs.columns.duplicated()].unique())}; rename or drop all but one"
+        raise DataError(msg)
     names = {column: f"obs_{column}" if column in RESERVED else str(column) for column in obs.columns}
     if len(set(names.values())) < len(names):
         msg = f"columns of obs are called {sorted(set(map(str, names)))}; rename those that clash with {', '.join(RESERVED)}"
@@ -188,7 +195,12 @@ def read_runs(folder: Path, *, n: int, n_ids: int) -> Iterator[tuple[int, int, n
 
 
 def read_obs(
-    folder: Path, columns: dict[str, str], *, vocabulary: str | None = None, compact: bool = False
+    folder: Path,
+    columns: dict[str, str],
+    *,
+    kinds: Mapping[str, Any] = MappingProxyType({}),
+    vocabulary: str | None = None,
+    compact: bool = False,
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Return n_expressed int32 and obs of every shard in ``folder``, in order.
 
@@ -196,6 +208,8 @@ def read_obs(
     ----------
     columns : dict of str to str
         Column of the shards → column of ``obs``.
+    kinds : mapping
+        Types of columns of ``obs`` (:func:`c2s.sentences.obs_types.kinds_of`).
     vocabulary : str, optional
         Hash of the genes that the ids should refer to.
     compact : bool
@@ -222,11 +236,9 @@ def read_obs(
     if gaps:
         msg = f"the parts in {folder} hold missing or foreign values in {', '.join(gaps)}; write the corpus again"
         raise ArtefactError(msg)
-    text = pd.StringDtype("pyarrow")
-    kinds = {pa.string(): text, pa.large_string(): text} if compact else {}
-    obs = table.select(list(columns)).to_pandas(types_mapper=kinds.get).rename(columns=columns)
+    obs = restored(_frame(table.select(list(columns)).rename_columns(list(columns.values())), kinds, compact), kinds)
     if compact:
-        obs.index = pd.Index(pd.array(table["cell"].cast(pa.large_string()).combine_chunks(), dtype=text))
+        obs.index = pd.Index(pd.array(table["cell"].cast(pa.large_string()).combine_chunks(), dtype=_ARROW_TEXT))
     else:
         obs.index = pd.Index(table["cell"].to_pylist(), dtype=object)
     n_expressed = table["n_expressed"].to_numpy().astype(np.int32)
@@ -235,11 +247,14 @@ def read_obs(
     return n_expressed, obs
 
 
-def python_strings(obs: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy of ``obs`` with Arrow strings, of index and columns, as Python strings: what ``.h5ad`` files hold."""
-    arrow = [name for name, kind in obs.dtypes.items() if isinstance(kind, pd.StringDtype)]
-    plain = obs.assign(**{name: obs[name].to_numpy(dtype=object, na_value=None) for name in arrow})
-    return plain.set_axis(plain.index.astype(object), axis=0)
+def _frame(table: pa.Table, kinds: Mapping[str, Any], compact: bool) -> pd.DataFrame:
+    """Return a table of obs in pandas. Columns with gaps that are recorded as nullable keep every digit of whole numbers."""
+    mapped = dict.fromkeys((pa.string(), pa.large_string()), _ARROW_TEXT) if compact else {}
+    nullable = [name for name, kind in kinds.items() if isinstance(kind, str) and name in table.column_names]
+    others = table.drop_columns(nullable).to_pandas(types_mapper=mapped.get)
+    exact = {name: pd.array(table[name].to_pylist(), dtype=kinds[name]) for name in nullable}
+    frame = others if others.shape[1] else pd.DataFrame(index=pd.RangeIndex(table.num_rows))
+    return frame.assign(**exact)[table.column_names]
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -98,7 +99,9 @@ def rank_by_hash(
         fill = partial(pack_hashed, data, *hashed)
         _rank(lambda first, last: ("uint64", 16, fill), n_expressed, n_genes or len(gene_at), gene_at, offsets, ids)
     else:
-        values = data.astype(np.float32, copy=False)
+        values = (
+            data if data.dtype == np.int32 else data.astype(np.float32, copy=False)
+        )  # the bits of both order as numbers do
         over_rows(lambda start, stop: _by_hash(values, *hashed, offsets, ids, start, stop), len(n_expressed))
     return ids, offsets, n_expressed
 
@@ -186,6 +189,11 @@ def over_rows(work: Callable[[int, int], Any], n: int) -> None:
             done.result()
 
 
+def kernels_are_compiled() -> bool:
+    """Return whether an earlier process left the machine code that ranking needs, so that nothing is compiled now."""
+    return any(Path(pack.stats.cache_path or "").glob("packed.pack-*.nbi"))
+
+
 _ALONE = ContextVar("on one thread", default=False)
 
 
@@ -232,7 +240,7 @@ def _by_hash(
     first: int,
     last: int,
 ) -> None:
-    """Sort each row by a key of float bits and hash, the genes going along: for what does not fit a packed key."""
+    """Sort each row by a key of the value's bits and hash, the genes going along: for what does not fit a packed key."""
     keys = np.empty(len(columns), dtype=np.uint64)
     genes = np.empty(len(columns), dtype=np.int32)
     bits = data.view(np.uint32)

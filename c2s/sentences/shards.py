@@ -110,11 +110,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard that is whole: its cells, ids and bytes, and the fingerprint of each of its blocks."""
+    """A shard that is whole: its cells, ids, empty sentences and bytes, and the fingerprint of each of its blocks."""
 
     number: int
     n_cells: int
     n_ids: int
+    n_empty: int
     n_bytes: int
     fingerprints: list[str]
 
@@ -213,7 +214,7 @@ def write_shard(
     temporary = (
         work / f"{part_name(number)}.{uuid.uuid4().hex}"
     )  # in work: once that is gone, no late process can write
-    prints, n_ids = [], 0
+    prints, n_ids, n_empty = [], 0, 0
     try:
         with ExitStack() as files:
             cells = pa.ipc.open_file(files.enter_context(pa.memory_map(str(work / CELLS_FILE))))
@@ -240,8 +241,9 @@ def write_shard(
                     writer = files.enter_context(part_writer(temporary, table.schema))
                 writer.write_table(table, row_group_size=plan.block)
                 n_ids += len(ids)
+                n_empty += int(np.count_nonzero(np.diff(offsets) == 0))
                 done(last - first)
-        shard = Shard(number, stop - start, n_ids, temporary.stat().st_size, prints)
+        shard = Shard(number, stop - start, n_ids, n_empty, temporary.stat().st_size, prints)
         os.replace(temporary, work.parent / shard.name)
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,9 +7,10 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
@@ -35,6 +36,7 @@ from c2s.sentences.encode import (
     own_vocabulary,
     source_hash,
 )
+from c2s.sentences.obs_types import kinds_of
 from c2s.sentences.parquet import obs_table
 from c2s.sentences.progress import progress_bar
 from c2s.sentences.shards import (
@@ -72,6 +74,10 @@ class Written:
         What the matrix held (:func:`c2s.cells.scale.scale_of`).
     resumed : int
         Cells found done from an earlier run.
+    n_empty : int
+        Cells without a gene in their sentence.
+    n_dropped_genes : int
+        Genes of the file that the vocabulary given does not hold.
     """
 
     n_cells: int
@@ -80,6 +86,8 @@ class Written:
     decoder: RankDecoder | None
     values: Scale
     resumed: int
+    n_empty: int
+    n_dropped_genes: int
 
 
 def encode_file(
@@ -100,9 +108,10 @@ def encode_file(
 ) -> Written:
     """Encode an ``.h5ad`` file, a zarr store or a folder of them into a corpus, in constant memory.
 
-    The sentences are those of :func:`c2s.encode`. The matrix is read once, in blocks of 8,192 cells; one stored column by
-    column is first turned into rows on disk. A background that is not given, and a decoder, are fitted to a sample read
-    before: all cells up to 16,384, else 32 evenly spaced blocks of 512. Shards of 131,072 cells are written whole; the same
+    The sentences are those of :func:`c2s.encode` with the same background. The matrix is read once, in blocks of 8,192 cells;
+    one stored column by column is first turned into rows on disk. A background that is not given, and a decoder, are fitted to
+    a sample read before: all cells up to 16,384, else 32 evenly spaced blocks of 512. A decoder is fitted to the genes of the
+    vocabulary, as if the cells had no others: its unit is log1p of counts per 10,000 counts of those genes. Shards of 131,072 cells are written whole; the same
     call after a kill writes those that lack, in the hidden folder ``.OUT.<key>`` beside ``out``, which takes the place of
     ``out`` at the end. With a scheduler the workers of a Dask cluster write the shards, to the same bytes.
 
@@ -135,7 +144,7 @@ def encode_file(
     with ExitStack() as held:
         client = None if scheduler is None else held.enter_context(cluster.connected(scheduler))
         matrix = held.enter_context(MatrixBlocks.open(source, layer=layer, on_collision=on_collision))
-        names, obs, renamed = _metadata(source, matrix)
+        names, obs, renamed, kinds = _metadata(source, matrix)
         own = own_vocabulary(matrix.genes)
         encoding = Encoding(ties=ties, n_genes=n_genes, layer=layer, seed=seed)
         given = [None if each is None else each.hash for each in (background, vocabulary)]
@@ -172,20 +181,30 @@ def encode_file(
         plan.write(work)
         if not (work / CELLS_FILE).is_file():
             write_cells(work, names, obs, BLOCK)
-        fitted = _fit_decoder(sample, matrix, names, encoding, background, decoder) if decoder else None
-        if fitted is not None:
+        fitted = None
+        if decoder:
+            kept = sample if id_of_column is None else _in_vocabulary(sample, id_of_column, len(chosen))
+            fitted = _fit_decoder(kept, matrix, names, chosen, encoding, background, decoder)
             fitted.write(folder / "decoder", overwrite=True)
         shards, resumed = _all_shards(plan, matrix, work, client, progress=progress)
         prints = [found for shard in shards for found in shard.fingerprints]
         encoding = encoding.with_(source_hash=source_hash(own, list(names), prints))
         n_ids = sum(shard.n_ids for shard in shards)
         require_whole(shards, folder)
-        write_json(folder / "corpus.json", corpus_record(len(matrix), n_ids, renamed, chosen, encoding, background))
-    return Written(len(names), n_ids, chosen, fitted, values, resumed)
+        if stamps(source) != seen:
+            msg = f"{source} was changed while it was encoded; run the same command again once it is at rest"
+            raise ArtefactError(msg)
+        record = corpus_record(len(matrix), n_ids, renamed, kinds, chosen, encoding, background)
+        write_json(folder / "corpus.json", record)
+    n_empty = sum(shard.n_empty for shard in shards)
+    dropped = 0 if id_of_column is None else int((id_of_column < 0).sum())
+    return Written(len(names), n_ids, chosen, fitted, values, resumed, n_empty=n_empty, n_dropped_genes=dropped)
 
 
-def _metadata(source: str | os.PathLike[str], matrix: MatrixBlocks) -> tuple[pd.Index, pa.Table, dict[str, str]]:
-    """Return names of cells, ``obs`` as an Arrow table, and the columns renamed in it."""
+def _metadata(
+    source: str | os.PathLike[str], matrix: MatrixBlocks
+) -> tuple[pd.Index, pa.Table, dict[str, str], dict[str, Any]]:
+    """Return names of cells, ``obs`` as an Arrow table, the columns renamed in it and the types of its columns."""
     frame = read_metadata(source)
     if len(frame) != len(matrix):
         msg = f"{matrix.label} has {len(matrix):,} rows, obs has {len(frame):,}: the file is damaged"
@@ -194,7 +213,7 @@ def _metadata(source: str | os.PathLike[str], matrix: MatrixBlocks) -> tuple[pd.
         msg = f"{source} is empty: 0 cells × {len(matrix.genes):,} genes"
         raise DataError(msg)
     refuse_repeated_cells(frame.index)
-    return frame.index, *obs_table(frame)
+    return frame.index, *obs_table(frame), kinds_of(frame)
 
 
 def _by_rows(matrix: MatrixBlocks, work: Path, out: Path, *, progress: bool) -> MatrixBlocks:
@@ -239,16 +258,24 @@ def _sample(matrix: MatrixBlocks) -> sp.csr_matrix:
     return sample
 
 
+def _in_vocabulary(sample: sp.csr_matrix, id_of_column: np.ndarray, n_genes: int) -> sp.csr_matrix:
+    """Return the sample with the genes of a vocabulary as columns; those it lacks are gone."""
+    kept = np.flatnonzero(id_of_column >= 0)
+    placed = sp.csr_matrix((np.ones(len(kept), np.int32), (kept, id_of_column[kept])), (sample.shape[1], n_genes))
+    return (sample @ placed).astype(sample.dtype)
+
+
 def _fit_decoder(
     sample: sp.csr_matrix,
     matrix: MatrixBlocks,
     names: pd.Index,
+    vocabulary: GeneVocabulary,
     encoding: Encoding,
     background: Background | None,
     model: DecoderModel,
 ) -> RankDecoder:
     rows = [i for start, stop in matrix.sample(n_blocks=SAMPLE_BLOCKS, size=SAMPLE_SIZE) for i in range(start, stop)]
-    adata = ad.AnnData(sample, obs=pd.DataFrame(index=names[rows]), var=pd.DataFrame(index=matrix.genes))
+    adata = ad.AnnData(sample, obs=pd.DataFrame(index=names[rows]), var=pd.DataFrame(index=list(vocabulary.symbols)))
     fitted = RankDecoder.fit(adata, background=background, model=model, ties=encoding.ties, seed=encoding.seed)
     return replace(fitted, encoding=fitted.encoding.with_(layer=encoding.layer))
 

@@ -36,6 +36,7 @@ def working_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     for rows in work.glob("rows-*"):
+        (rows / RECORD).unlink(missing_ok=True)  # first: without it they do not count as whole
         shutil.rmtree(rows)
     os.replace(
         work, closing

@@ -23,7 +23,7 @@ class ClusterCaptioning(TextTask):
     name: str = "cluster_captioning"
     inputs: ClassVar[tuple[str, ...]] = ("samples", "caption_key")
     optional: ClassVar[tuple[str, ...]] = ("organism", "tissue")
-    metric: ClassVar[str] = "text_similarity"
+    metric: ClassVar[str] = "rouge_l"
 
     def prompt(
         self,

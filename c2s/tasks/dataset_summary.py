@@ -23,7 +23,7 @@ class DatasetSummary(TextTask):
     name: str = "dataset_summary"
     inputs: ClassVar[tuple[str, ...]] = ("samples", "summary_key")
     optional: ClassVar[tuple[str, ...]] = ("organism", "tissue", "assay")
-    metric: ClassVar[str] = "text_similarity"
+    metric: ClassVar[str] = "rouge_l"
 
     def prompt(
         self,

@@ -23,7 +23,7 @@ class SampleAbstract(TextTask):
     name: str = "sample_abstract"
     inputs: ClassVar[tuple[str, ...]] = ("samples", "abstract_key")
     optional: ClassVar[tuple[str, ...]] = ("organism", "tissue")
-    metric: ClassVar[str] = "text_similarity"
+    metric: ClassVar[str] = "rouge_l"
 
     def prompt(
         self,

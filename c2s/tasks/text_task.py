@@ -38,7 +38,7 @@ class TextTask:
     inputs, optional : tuple of str
         What an example needs, and what it tells where it is known.
     metric : str
-        What judges an answer.
+        What judges an answer: a name in ``c2s.metrics.METRICS``.
     """
 
     n_genes: int = 100

@@ -20,6 +20,7 @@ from c2s.training.examples import rendered, require_length
 
 logger = logging.getLogger(__name__)
 
+EVERY = 8  # one in so many of a prompt's genes is learned from, where the prompt has weight: the output layer is costly
 FINGERPRINTED = 1024  # examples of which a set's hash holds every token
 
 
@@ -71,6 +72,12 @@ class CellData:
 class CellExamples:
     """Examples of the cells ``rows``, rendered when they are asked for: nothing of a sentence is held before.
 
+    Parameters
+    ----------
+    prompt_weight : float
+        Loss weight of the prompt's genes, as a multiple of the answer's, spread over every eighth gene; which ones depends on
+        the cell. It makes the model learn which genes follow one another while it learns the labels.
+
     Attributes
     ----------
     lengths : ndarray, int32, shape (n,)
@@ -84,11 +91,13 @@ class CellExamples:
         An example is longer than ``max_length``.
     """
 
-    def __init__(self, data: CellData, rows: np.ndarray, tokens: PartTokenizer, *, max_length: int) -> None:
+    def __init__(
+        self, data: CellData, rows: np.ndarray, tokens: PartTokenizer, *, max_length: int, prompt_weight: float = 0.0
+    ) -> None:
         if not len(rows):
             msg = "there is no training example; check the columns and the split"
             raise DataError(msg)
-        self.data, self.rows, self.tokens = data, rows, tokens
+        self.data, self.rows, self.tokens, self.prompt_weight = data, rows, tokens, prompt_weight
         shown = np.minimum(data.sentences.lengths, data.task.n_genes)[rows].astype(np.int32)
         kinds = data.kinds[rows]
         besides = np.zeros(len(data.conditions), dtype=np.int32)  # tokens that all examples of a kind share
@@ -104,12 +113,13 @@ class CellExamples:
         return len(self.rows)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        ids, weights, _ = rendered(self.data.example(int(self.rows[i])), self.tokens)
-        return {
-            "ids": np.array(ids, dtype=np.int32),
-            "weights": np.array(weights, dtype=np.float32),
-            "length": len(ids),
-        }
+        row = int(self.rows[i])
+        ids, answer_weights, n_prompt = rendered(self.data.example(row), self.tokens)
+        weights = np.array(answer_weights, dtype=np.float32)
+        places = np.arange(1 + row * 5 % EVERY, n_prompt - 1, EVERY)  # between <cell> and <cell_type>; 5 is prime to 8
+        if self.prompt_weight and len(places):
+            weights[places] = self.prompt_weight * weights[n_prompt:].sum() / len(places)
+        return {"ids": np.array(ids, dtype=np.int32), "weights": weights, "length": len(ids)}
 
     @property
     def hash(self) -> str:

@@ -35,6 +35,9 @@ class TrainConfig(Config):
     n_treated: int = Field(4, ge=1)  # cells treated alike averaged for a delta
     n_controls: int = Field(8, ge=1)  # matched controls averaged for a delta
     moved_weight: float = Field(4.0, ge=1)
+    prompt_weight: float = Field(
+        0.0, ge=0
+    )  # annotation: loss weight of the cell's own genes, all together, beside the answer's
     name_dropout: float = Field(0.3, ge=0, lt=1)
     split_by: str | None = None  # obs column whose groups stay whole; the perturbation column when left out
     validation_share: float = Field(0.1, ge=0, lt=1)
@@ -53,6 +56,9 @@ class TrainConfig(Config):
     def _consistent(self) -> Self:
         if len(set(self.context_keys)) < len(self.context_keys):
             msg = f"context_keys names a column twice: {', '.join(self.context_keys)}"
+            raise ValueError(msg)
+        if self.prompt_weight and self.task != "cell_type_annotation":
+            msg = f"prompt_weight={self.prompt_weight:g} is read by task='cell_type_annotation' only, not by {self.task!r}; leave it out"
             raise ValueError(msg)
         if self.lora_rank and self.model in PRESETS:
             msg = f"lora_rank adapts a trained model; {self.model} starts from random weights. Give model= a folder, or lora_rank=0"

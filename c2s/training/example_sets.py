@@ -68,16 +68,21 @@ def example_sets(
     }
     if isinstance(cells, CellSentences) or config.task != "perturbation_response":
         data = prepare_cells(sentences, config)
-        return ModelSettings(**base, **data.settings()), partial(_of_cells, data), None
+        return ModelSettings(**base, **data.settings()), partial(_of_cells, data, config.prompt_weight), None
     settings, treated, make = _of_perturbations(cells, sentences, library, config)
     return ModelSettings(**base, **settings), make, treated.responses()
 
 
-def _of_cells(data: CellData, tokens: PartTokenizer, max_length: int, *, validation: bool) -> CellExamples | None:
+def _of_cells(
+    data: CellData, prompt_weight: float, tokens: PartTokenizer, max_length: int, *, validation: bool
+) -> CellExamples | None:
     rows = data.rows(validation=validation)
     if validation:
         rows = rows[_evenly(len(rows))]
-    return None if validation and not len(rows) else CellExamples(data, rows, tokens, max_length=max_length)
+    if validation and not len(rows):
+        return None
+    weight = 0.0 if validation else prompt_weight  # the held-out loss is that of the answers
+    return CellExamples(data, rows, tokens, max_length=max_length, prompt_weight=weight)
 
 
 def _of_perturbations(

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 from c2s.artefacts import check_folder, prepare_folder, read_json, write_json
 from c2s.cells.library import Perturbation
 from c2s.errors import ArtefactError, ConfigError
-from c2s.models.cell_lm import CellLM, load_model
+from c2s.models.cell_lm import CellLM, load_cell_lm
 from c2s.models.presets import PRESETS, preset_config
 from c2s.models.tokenizer import PartTokenizer, build_tokenizer
 from c2s.sentences.background import Background
@@ -142,7 +142,7 @@ def _trained(model: str) -> CellLM:
     if not Path(model).exists():
         msg = f"model is {model!r}; give one of the presets {', '.join(PRESETS)}, or the folder of a trained model"
         raise ConfigError(msg)
-    return load_model(model)
+    return load_cell_lm(model)
 
 
 def _run_folder(out: str | os.PathLike[str], config: TrainConfig, *, overwrite: bool, resume: bool) -> Path:

@@ -195,8 +195,11 @@ def test_the_cell_ontology(data_dir):
     assert names["Dendritic cells"] == "dendritic cell"
     assert names["Megakaryocytes"] == "megakaryocyte"
     assert "CD4 T" in found.unmatched
-    for name in ("blood_and_immune_upper_slim", "general_cell_types_upper_slim"):
-        assert CellOntology.read(data_dir / "cell_ontology" / f"{name}.obo.gz").match("lymphocyte") == "CL:0000542"
+    for name, label, term in (
+        ("blood_and_immune_upper_slim", "lymphocyte", "CL:0000542"),
+        ("general_cell_types_upper_slim", "Fibroblasts", "CL:0000057"),
+    ):
+        assert CellOntology.read(data_dir / "cell_ontology" / f"{name}.obo.gz").match(label) == term
 
 
 def test_the_reader_knows_escapes():

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from c2s.models.cell_lm import load_model
+from c2s.models.cell_lm import load_cell_lm
 from c2s.sentences.corpus import read_sentences
 from c2s.sentences.encode import encode
 from tests import tiny
@@ -23,7 +23,7 @@ def test_annotate_writes_what_python_returns(c2s, files, tmp_path):
     assert ran.code == 0, ran.err
     assert "8 cells, " in ran.out
     table = pd.read_csv(out, index_col=0)
-    model = load_model(tiny.annotation_folder())
+    model = load_cell_lm(tiny.annotation_folder())
     expected = model.annotate(encoded(model))
     assert table.index.tolist() == expected.index.tolist()
     assert table["label"].tolist() == expected["label"].tolist()
@@ -40,7 +40,7 @@ def test_annotate_writes_what_python_returns(c2s, files, tmp_path):
 def test_annotate_with_a_uniform_prior(c2s, files, tmp_path):
     ran = c2s("annotate", tiny.annotation_folder(), files / "cells.h5ad", tmp_path / "t.csv", "--uniform-prior")
     assert ran.code == 0, ran.err
-    model = load_model(tiny.annotation_folder())
+    model = load_cell_lm(tiny.annotation_folder())
     expected = model.annotate(encoded(model), prior="uniform")
     np.testing.assert_allclose(
         pd.read_csv(tmp_path / "t.csv", index_col=0)["probability"], expected["probability"], atol=1e-6
@@ -68,7 +68,7 @@ def test_perturb_writes_what_python_returns_and_decode_reads_it(c2s, files, tmp_
     assert ran.code == 0, ran.err
     rows = len(tiny.simulated().library)
     assert f"{16 * rows} sentences (8 cells × {rows} perturbations × 2)" in ran.out
-    model = load_model(tiny.run_folder())
+    model = load_cell_lm(tiny.run_folder())
     expected = model.perturb(encoded(model), tiny.simulated().library, n_samples=2, seed=3)
     after = read_sentences(tmp_path / "after")
     np.testing.assert_array_equal(after.ids, expected.ids)

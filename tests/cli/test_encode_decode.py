@@ -117,7 +117,7 @@ def test_bad_input(folder):
     with pytest.raises(DataError, match=r"smallest -1\).*Try layer=\"raw\""):
         c2s("encode", folder / "scaled.h5ad", folder / "b")
     c2s("encode", folder / "scaled.h5ad", folder / "c", "--layer", "raw")
-    with pytest.raises(ArtefactError, match=r"no decoder.json; make one by c2s encode --fit-decoder"):
+    with pytest.raises(ArtefactError, match=r"pass --decoder FOLDER: .*no decoder.json"):
         c2s("decode", folder / "c", folder / "d.h5ad")
     content = (folder / "cells.h5ad").read_bytes()
     (folder / "short.h5ad").write_bytes(content[: len(content) // 2])
@@ -128,3 +128,56 @@ def test_bad_input(folder):
 @pytest.mark.parametrize("verb", ["encode", "decode"])
 def test_help_has_examples(verb):
     assert f"c2s {verb} " in c2s(verb, "--help")
+
+
+def test_a_decoder_of_a_vocabulary_is_fitted_to_its_genes(folder):
+    rng = np.random.default_rng(1)
+    means = rng.gamma(1.0, 2.0, 400) * np.where(np.arange(400) < 240, 1.0, 5.0)  # the genes left out hold most counts
+    counts = rng.poisson(means, (300, 400)).astype(np.float32)
+    counts[::3, :240] = 0  # every third cell expresses none of the genes kept
+    names = [f"G{i}" for i in range(400)]
+    whole = ad.AnnData(counts, pd.DataFrame(index=[f"c{i}" for i in range(300)]), pd.DataFrame(index=names))
+    whole.write_h5ad(folder / "whole.h5ad")
+    part = whole[:, 239::-1].copy()
+    part.write_h5ad(folder / "part.h5ad")
+    c2s("encode", folder / "part.h5ad", folder / "genes")
+    out = c2s(
+        "encode", folder / "whole.h5ad", folder / "corpus", "--vocabulary", folder / "genes", "--fit-decoder",
+        "--decoder-model", "depth_aware",
+    )  # fmt: skip
+    assert "160 genes of" in out
+    assert "100 sentences are empty" in out
+    decoder = RankDecoder.read(folder / "corpus")
+    assert decoder.vocabulary.symbols == tuple(part.var_names)
+    c2s("decode", folder / "corpus", folder / "decoded.h5ad")
+    decoded = ad.read_h5ad(folder / "decoded.h5ad").X.toarray()
+    truth = part.X
+    kept = np.asarray(truth.sum(axis=1) > 0).ravel()
+    truth = np.log1p(truth[kept] / truth[kept].sum(axis=1, keepdims=True) * 1e4)
+    expressed = truth > 0
+    assert abs((decoded[kept] - truth)[expressed].mean()) < 0.1  # far below with a decoder of all genes
+
+
+def test_columns_of_any_type_are_decoded(folder):
+    adata = cells()
+    adata.obs["kept"] = pd.array([True, None] * 20, dtype="boolean")
+    adata.obs["count"] = pd.array([1, None] * 20, dtype="Int64")
+    adata.write_h5ad(folder / "typed.h5ad")
+    c2s("encode", folder / "typed.h5ad", folder / "corpus", "--fit-decoder")
+    c2s("decode", folder / "corpus", folder / "decoded.h5ad")
+    decoded = ad.read_h5ad(folder / "decoded.h5ad").obs
+    assert decoded["kept"].dtype == "boolean"
+    assert decoded["count"].tolist()[0] == 1
+    assert decoded["count"].isna().sum() == 20
+    sentences = encode(cells())
+    dates = sentences.with_obs(sentences.obs.assign(day=pd.to_datetime(["2024-01-01", None] * 20)))
+    dates.write(folder / "dated")
+    c2s("decode", folder / "dated", folder / "dated.h5ad", "--decoder", folder / "corpus")
+    assert ad.read_h5ad(folder / "dated.h5ad").obs["day"].iloc[0] == "2024-01-01 00:00:00"
+
+
+def test_a_model_of_no_decoder(folder):
+    with pytest.raises(ConfigError, match="--decoder-model says what --fit-decoder fits"):
+        c2s("encode", folder / "cells.h5ad", folder / "corpus", "--decoder-model", "log_rank")
+    with pytest.raises(ArtefactError, match="is not a corpus"):
+        c2s("decode", folder, folder / "x.h5ad")

@@ -83,7 +83,7 @@ def test_errors_a_user_can_mend(c2s, folder):
     arguments = ("genes", "map", folder / "human.h5ad", folder / "out.h5ad", "--table")
     assert "no file nowhere.csv, and no table of that name" in c2s(*arguments, "nowhere.csv").error
     assert "--on-collision sum" in c2s(*arguments, folder / "table.csv").error
-    assert "found old, new. Pass source= (--source)" in c2s(*arguments, folder / "table.csv", "--source", "alias").error
+    assert "found old, new. Pass --source" in c2s(*arguments, folder / "table.csv", "--source", "alias").error
     assert not (folder / "out.h5ad").exists()
 
 

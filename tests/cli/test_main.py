@@ -117,3 +117,13 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys, error):
     monkeypatch.setattr(main, "app", lambda **_: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         main.run([])
+
+
+def test_messages_name_options_of_the_verb():
+    message = (
+        "x exists; pass overwrite=True (--overwrite) to replace it. Pass labels_key=, or layer='raw', ties=, foo=3"
+    )
+    assert main._with_options(message, ["-v", "train", "x"]) == (
+        "x exists; pass --overwrite to replace it. Pass --labels-key, or --layer 'raw', ties=, foo=3"
+    )
+    assert main._with_options(message, ["--help"]) == message

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from c2s.models.cell_lm import load_model
+from c2s.models.cell_lm import load_cell_lm
 from c2s.training.config import TrainConfig
 from tests import tiny
 
@@ -62,12 +62,22 @@ def test_every_setting_reaches_the_run(c2s, tmp_path):
         name: value + 1 if isinstance(value, int) else value * 1.25
         for name, value in TrainConfig().model_dump().items() if name not in words
     }  # fmt: skip
+    numbers["prompt_weight"] = 0.0  # of another task: the next test
     wanted = {**words, **numbers}
-    assert all(value != TrainConfig().model_dump(mode="json")[name] for name, value in wanted.items())
+    same = [name for name, value in wanted.items() if value == TrainConfig().model_dump(mode="json")[name]]
+    assert same == ["prompt_weight"]
     (tmp_path / "all.json").write_text(json.dumps(wanted))
     ran = c2s("train", "cells.h5ad", "run", "--config", tmp_path / "all.json", "--dry-run")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out) == wanted
+
+
+def test_the_weight_of_prompts_reaches_the_run(c2s):
+    ran = c2s("train", "c.h5ad", "run", "--task", "cell_type_annotation", "--prompt-weight", "0.3", "--dry-run")
+    assert json.loads(ran.out)["prompt_weight"] == 0.3
+    assert "read by --task .cell_type_annotation. only" in c2s(
+        "train", "c.h5ad", "run", "--prompt-weight", "0.3"
+    ).err.replace("'", ".")
 
 
 def test_the_config_of_a_run_repeats_it(c2s, files, tmp_path):
@@ -107,13 +117,10 @@ def test_resume_and_overwrite(c2s, files, tmp_path):
     run = tmp_path / "run"
     assert "holds no run to resume" in train(c2s, files, run, "--steps", 1, "--resume").error
     assert train(c2s, files, run, "--steps", 1).code == 0
-    assert (
-        "is not empty; name another folder, or pass overwrite=True (--overwrite)"
-        in train(c2s, files, run, "--steps", 2).error
-    )
+    assert "is not empty; name another folder, or pass --overwrite" in train(c2s, files, run, "--steps", 2).error
     assert "is finished; nothing is left to resume" in train(c2s, files, run, "--steps", 1, "--resume").error
     assert train(c2s, files, run, "--steps", 2, "--overwrite").code == 0
-    assert load_model(run).settings.training["steps"] == 2
+    assert load_cell_lm(run).settings.training["steps"] == 2
 
 
 def test_lora_from_a_run(c2s, files, tmp_path):
@@ -122,7 +129,7 @@ def test_lora_from_a_run(c2s, files, tmp_path):
         "--model", tiny.run_folder(), "--lora-rank", 2, "--steps", 1, "--batch-size", 4,
     )  # fmt: skip
     assert ran.code == 0, ran.err
-    assert load_model(tmp_path / "run").settings.training["steps"] == 1
+    assert load_cell_lm(tmp_path / "run").settings.training["steps"] == 1
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

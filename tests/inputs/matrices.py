@@ -179,7 +179,7 @@ def _(box):
     for value, kind in ((2**31 + 5, np.int64), (2**63 + 5, np.uint64)):
         assert c2s.encode(cells(with_value(value, kind))).genes(3)[0] == GENES[2]
     close = cells(np.array([[2**40, 2**40 + 1, 1]]))
-    assert c2s.encode(close, ties="vocabulary").genes(0) == GENES[:3]  # a tie in single precision
+    assert c2s.encode(close, ties="vocabulary").genes(0) == [GENES[1], GENES[0], GENES[2]]
     return []
 
 

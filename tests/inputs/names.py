@@ -37,6 +37,12 @@ def _(box):
     return box.both(DataError, logs, on_collision="sum")
 
 
+@case("transposed")
+def _(box):
+    barcodes = ["".join("ACGT"[(i >> 2 * j) % 4] for j in range(16)) + "-1" for i in range(len(GENES))]
+    return box.both(DataError, cells(genes=barcodes))
+
+
 @case("gene-case")
 def _(box):
     adata = named("Actb", "ACTB")

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from c2s.errors import ArtefactError, C2SError, ModelError
-from c2s.models.cell_lm import load_model
+from c2s.models.cell_lm import load_cell_lm
 from c2s.models.settings import FORMAT, SETTINGS_FILE
 from tests.models.untrained import DRUGS, MOUSE, cells_of, untrained
 
@@ -33,7 +33,7 @@ def copied(saved, tmp_path):
 
 def test_round_trip_gives_identical_logits_and_answers(saved):
     model, folder = saved
-    again = load_model(folder)
+    again = load_cell_lm(folder)
     ids = torch.tensor([[1, 40, 300, 12, 9]])
     with torch.inference_mode():
         assert torch.equal(model.model(input_ids=ids).logits, again.model(input_ids=ids).logits)
@@ -63,15 +63,15 @@ def test_it_is_an_ordinary_transformers_folder_without_pickles(saved):
 
 def test_a_run_folder_and_a_dtype(saved, tmp_path):
     shutil.copytree(saved[1], tmp_path / "run" / "model")
-    assert load_model(tmp_path / "run").settings == saved[0].settings
-    assert load_model(str(tmp_path / "run"), dtype="bfloat16").model.dtype == torch.bfloat16
+    assert load_cell_lm(tmp_path / "run").settings == saved[0].settings
+    assert load_cell_lm(str(tmp_path / "run"), dtype="bfloat16").model.dtype == torch.bfloat16
 
 
 def test_saving_again_replaces(copied, saved):
-    model = load_model(copied)
+    model = load_cell_lm(copied)
     model.settings = model.settings.with_(version="2")
     model.save(copied)
-    assert load_model(copied).settings.version == "2"
+    assert load_cell_lm(copied).settings.version == "2"
 
 
 def test_a_folder_of_the_first_format_is_read_and_written_again_in_this_one(copied):
@@ -81,11 +81,11 @@ def test_a_folder_of_the_first_format_is_read_and_written_again_in_this_one(copi
         record["settings"]["format"] = 1
 
     edited(copied, as_it_was)
-    model = load_model(copied)
+    model = load_cell_lm(copied)
     assert (model.settings.format, model.settings.conditions) == (1, {})
     assert len(model.perturb(cells_of(model, 1), DRUGS)) == len(DRUGS)
     model.save(copied)
-    assert load_model(copied).settings.format == FORMAT
+    assert load_cell_lm(copied).settings.format == FORMAT
 
 
 def test_no_such_folder_and_no_model(tmp_path):
@@ -93,7 +93,7 @@ def test_no_such_folder_and_no_model(tmp_path):
         with pytest.raises(
             ArtefactError, match="holds no c2s.json, so it is not a c2s model; give the folder that c2s train wrote"
         ):
-            load_model(folder)
+            load_cell_lm(folder)
 
 
 def cut(path, share=0.5):
@@ -109,7 +109,7 @@ def cut(path, share=0.5):
 def test_truncated_files(copied, name, share):
     cut(copied / name, share)
     with pytest.raises(ArtefactError, match="truncated.* again") as error:
-        load_model(copied)
+        load_cell_lm(copied)
     assert isinstance(error.value, C2SError)
     assert "model" in str(error.value)
 
@@ -118,12 +118,12 @@ def test_truncated_files(copied, name, share):
 def test_missing_files(copied, name):
     (copied / name).unlink()
     with pytest.raises(ArtefactError):
-        load_model(copied)
+        load_cell_lm(copied)
 
 
 def test_responses_are_optional(copied):
     (copied / "responses.parquet").unlink()
-    assert load_model(copied).responses is None
+    assert load_cell_lm(copied).responses is None
 
 
 def edited(folder, change):
@@ -137,26 +137,26 @@ def test_a_newer_format_is_refused_even_with_fields_that_nobody_knows_yet(copied
     with pytest.raises(
         ModelError, match=f"written by a newer c2s .format {FORMAT + 1}, this one reads up to {FORMAT}.; upgrade"
     ):
-        load_model(copied)
+        load_cell_lm(copied)
 
 
 @pytest.mark.parametrize("part", ["settings", "vocabulary", "background"])
 def test_a_record_that_lacks_a_part(copied, part):
     edited(copied, lambda record: record.pop(part))
     with pytest.raises(ArtefactError, match="lacks the settings, the vocabulary or the background"):
-        load_model(copied)
+        load_cell_lm(copied)
 
 
 def test_a_record_that_is_no_mapping(copied):
     (copied / SETTINGS_FILE).write_text("[]")
     with pytest.raises(ArtefactError, match="lacks the settings"):
-        load_model(copied)
+        load_cell_lm(copied)
 
 
 def test_the_vocabulary_of_another_model_is_refused(copied):
     edited(copied, lambda record: record.update(vocabulary=MOUSE.to_dict()))
     with pytest.raises(ModelError, match="built for another vocabulary"):
-        load_model(copied)
+        load_cell_lm(copied)
 
 
 def test_the_weights_of_another_model_are_refused(copied, saved, tmp_path):
@@ -166,4 +166,4 @@ def test_the_weights_of_another_model_are_refused(copied, saved, tmp_path):
     for name in ("model.safetensors", "config.json"):
         shutil.copy(tmp_path / "small" / name, copied / name)
     with pytest.raises(ModelError, match=f"{len(saved[0].tokens)} tokens but {len(small.tokens)} embeddings"):
-        load_model(copied)
+        load_cell_lm(copied)

@@ -256,10 +256,10 @@ def test_the_plan_is_named_by_everything_that_decides_its_numbers(tiny_screen, p
 
 
 def test_another_models_weights_make_another_plan(tiny_screen, plan):
-    from c2s.models.cell_lm import load_model
+    from c2s.models.cell_lm import load_cell_lm
 
     simulated, _ = tiny_screen
-    other = load_model(tiny.run_folder())
+    other = load_cell_lm(tiny.run_folder())
     config = plan.config
     assert make_plan(other, simulated.screening, simulated.library, config).key == plan.key
     next(other.model.parameters()).data[3, 0] += 0.5

@@ -16,7 +16,7 @@ import pytest
 from c2s.artefacts import read_json
 from c2s.cells.library import Perturbation, library_frame
 from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
-from c2s.models.cell_lm import load_model
+from c2s.models.cell_lm import load_cell_lm
 from c2s.screening import screen as module
 from c2s.screening.config import ScreenConfig
 from c2s.screening.measure import part_path
@@ -132,7 +132,7 @@ def test_a_killed_screen_goes_on_and_gives_the_identical_table(tiny_screen, whol
 
 KILLED = """
 import os, signal
-from c2s.models.cell_lm import load_model
+from c2s.models.cell_lm import load_cell_lm
 from c2s.screening import measure
 from c2s.screening.screen import screen
 from tests import tiny
@@ -143,7 +143,7 @@ def dying(*args):
     done.append(1)
     return original(*args)
 measure.run_block = dying
-screen(load_model({model!r}), tiny.simulated().screening, tiny.simulated().library, {out!r}, progress=False, **tiny.SCREENING)
+screen(load_cell_lm({model!r}), tiny.simulated().screening, tiny.simulated().library, {out!r}, progress=False, **tiny.SCREENING)
 """
 
 
@@ -432,7 +432,7 @@ def test_libraries_that_do_not_fit(tiny_screen, tmp_path):
 
 
 def test_a_model_without_drug_training_is_refused_with_what_to_do(tiny_screen, tmp_path):
-    model = load_model(tiny.annotation_folder())
+    model = load_cell_lm(tiny.annotation_folder())
     with pytest.raises(
         ModelError, match=r"trained on cell_type_annotation, not on perturbation_response.*c2s train --task"
     ):

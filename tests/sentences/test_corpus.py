@@ -198,7 +198,7 @@ def test_written_sentences_are_read_back(tmp_path_factory, lists):
     folder = tmp_path_factory.mktemp("corpus")
     background = Background(VOCABULARY, np.linspace(0, 1, 10), 7)
     encoding = Encoding(n_genes=10, seed=3, background_hash=background.hash)
-    sentences = corpus_of(lists, n_expressed=np.arange(len(lists)), encoding=encoding, background=background)
+    sentences = corpus_of(lists, n_expressed=np.arange(len(lists)) + 10, encoding=encoding, background=background)
     sentences.write(folder)
     back = read_sentences(folder)
     assert lists_of(back) == lists_of(sentences)
@@ -289,3 +289,47 @@ def test_load_dataset_reads_the_folder_as_it_is(tmp_path):
     files = str(tmp_path / "c" / "part-*.parquet")
     loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded["ids"][:] == [[1, 2], [], [3]]
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"ids": np.array([0.5, 1.0])}, "ids must be whole numbers"),
+        ({"ids": np.array([2**32, 1])}, "ids must be whole numbers from"),
+        ({"n_expressed": np.array([1.0, np.nan])}, "n_expressed must be whole numbers"),
+        ({"n_expressed": np.array([1, 0])}, "sentence 1 has 1 genes and n_expressed 0"),
+        ({"n_expressed": np.array([1, -2])}, "n_expressed -2"),
+    ],
+)
+def test_nothing_is_cast_in_silence(part, message):
+    parts = {"ids": [0, 1], "offsets": [0, 1, 2], "n_expressed": [1, 1], "obs": pd.DataFrame(index=["a", "b"])}
+    with pytest.raises(DataError, match=message):
+        CellSentences(**(parts | part), vocabulary=VOCABULARY, encoding=Encoding())
+
+
+def test_types_of_columns_come_back(tmp_path):
+    obs = pd.DataFrame(
+        {
+            "count": pd.array([2**60 + 1, None, 3], dtype="Int64"),
+            "kept": pd.array([True, None, False], dtype="boolean"),
+            "cluster": pd.Categorical([3, 1, 3], categories=[1, 2, 3]),
+            "stage": pd.Categorical(["late", "early", None], categories=["early", "mid", "late"], ordered=True),
+            "type": pd.Categorical(["B", "T", "B"]),
+            "day": pd.to_datetime(["2024-01-01", None, "2024-03-01"]),
+            "depth": [0.5, 1.5, np.nan],
+        },
+        index=["a", "b", "c"],
+    )
+    sentences = corpus_of([[0], [1], [2]]).with_obs(obs)
+    back = read_sentences(sentences.write(tmp_path / "corpus"))
+    pd.testing.assert_frame_equal(back.obs, obs, check_index_type=False)
+    assert back.obs["count"].iloc[0] == 2**60 + 1
+    mapped = read_sentences(tmp_path / "corpus", memory_map=True)
+    assert list(mapped.obs.columns) == list(obs.columns)
+    assert mapped.obs["count"].iloc[0] == 2**60 + 1
+
+
+def test_columns_of_one_name_are_refused(tmp_path):
+    obs = pd.DataFrame([[1, 2], [3, 4]], columns=["x", "x"], index=["a", "b"])
+    with pytest.raises(DataError, match="several columns called x"):
+        corpus_of([[0], [1]]).with_obs(obs).write(tmp_path / "corpus")

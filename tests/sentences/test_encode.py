@@ -231,3 +231,13 @@ def test_pbmc3k(data_dir):
     assert np.all(sentences.lengths == 100)
     top = {gene for i in range(300) for gene in sentences.genes(i)[:30]}
     assert {"MALAT1", "B2M", "RPL10", "TMSB4X"} <= top
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+@every_tie
+def test_counts_of_eight_digits_are_no_ties(kind, ties):
+    dense = np.array([[2**24 + 1, 2**24, 2**24 + 2, 3], [2**24, 2**24 + 2, 1, 2]], dtype=np.int64)
+    if kind == np.int64:
+        dense[1, 0] = 2**40
+    genes = [encode(adata_of(dense.astype(kind)), ties=ties).row(i).tolist() for i in range(2)]
+    assert genes == [np.argsort(-row, kind="stable").tolist() for row in dense]

@@ -147,3 +147,28 @@ def test_coded_columns_are_the_complete_ones(values):
     assert [found[code] for code in codes] == whole.tolist()
     assert found == sorted(set(whole))
     assert codes.dtype == np.int32
+
+
+def test_prompts_have_the_weight_asked_for():
+    """All genes learned from weigh, together, so many times the answer; which they are depends on the cell."""
+    vocabulary = GeneVocabulary(tuple(f"G{i}" for i in range(60)))
+    tokens = PartTokenizer(build_tokenizer(vocabulary, LABELS), vocabulary)
+    obs = pd.DataFrame({"kind": LABELS * 4}, index=[f"c{i}" for i in range(12)])
+    lists = [list(range(60)) if i else [] for i in range(12)]
+    data = prepare_cells(CellSentences.from_lists(lists, vocabulary, obs=obs), config(n_genes=40, validation_share=0.0))
+    rows = data.rows(validation=False)
+    plain = CellExamples(data, rows, tokens, max_length=200)
+    weighted = CellExamples(data, rows, tokens, max_length=200, prompt_weight=0.3)
+    places = set()
+    for i in range(12):
+        answer = plain[i]["weights"] > 0
+        np.testing.assert_array_equal(weighted[i]["weights"][answer], plain[i]["weights"][answer])
+        genes = np.flatnonzero((weighted[i]["weights"] > 0) & ~answer)
+        places.add(tuple(genes))
+        if i:
+            assert len(genes) == 5
+            assert np.isin(weighted[i]["ids"][genes], tokens.gene_tokens).all()
+            assert weighted[i]["weights"][genes].sum() == pytest.approx(0.3 * answer.sum(), rel=1e-5)
+    assert places == {(), *(tuple(range(1 + k, 41, 8)) for k in range(8))}
+    with pytest.raises(ConfigError, match="prompt_weight"):
+        TrainConfig(prompt_weight=0.3)

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.corpus.synthetic import write_synthetic
 from c2s.errors import ConfigError, DataError
-from c2s.models.cell_lm import load_model
+from c2s.models.cell_lm import load_cell_lm
 from c2s.sentences.corpus import read_sentences
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import encode
@@ -54,7 +54,7 @@ def test_the_model_is_that_of_the_cells(corpus, tmp_path, task):
         assert records[0] == records[1]
         assert model.settings.with_(training={}) == whole.settings.with_(training={})
         assert model.tokens.tokenizer.get_vocab() == whole.tokens.tokenizer.get_vocab()
-        loaded = load_model(tmp_path / str(mode))
+        loaded = load_cell_lm(tmp_path / str(mode))
         assert loaded.background == whole.background
         cells = encode(tiny.simulated().screening, vocabulary=loaded.vocabulary, background=loaded.background)
         assert (loaded.decoder.decode(cells).X != whole.decoder.decode(cells).X).nnz == 0

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from c2s.artefacts import read_json
 from c2s.cells.library import Perturbation
 from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
-from c2s.models.cell_lm import load_model
+from c2s.models.cell_lm import load_cell_lm
 from c2s.sentences.encode import encode
 from c2s.training import run as run_module
 from c2s.training.config import TrainConfig
@@ -54,7 +54,7 @@ def test_run_folder(run_folder, simulated):
     assert [row["step"] for row in curves if "loss" in row] == [1, 2, 3, 4, 5, 6]
     assert any("eval_loss" in row for row in curves)
     assert imread(run_folder / "curves.png").ndim == 3
-    record = load_model(run_folder).settings.training
+    record = load_cell_lm(run_folder).settings.training
     assert record["steps"] == 6
     assert record["seed"] == 0
     assert record["tokens"] > 6 * 4 * 20
@@ -66,13 +66,13 @@ def test_model_is_an_ordinary_transformers_folder(run_folder):
     model = AutoModelForCausalLM.from_pretrained(run_folder / "model")
     tokenizer = AutoTokenizer.from_pretrained(run_folder / "model")
     assert model.get_input_embeddings().num_embeddings == len(tokenizer)
-    c2s = load_model(run_folder / "model")
+    c2s = load_cell_lm(run_folder / "model")
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), c2s.model.parameters(), strict=True))
 
 
 def test_loaded_model_predicts_what_the_trained_one_did(simulated, tmp_path):
     trained = quick(simulated.training, tmp_path / "run")
-    loaded = load_model(tmp_path / "run")
+    loaded = load_cell_lm(tmp_path / "run")
     assert same_weights(trained, loaded)
     assert not trained.model.training
     cells = sentences_for(loaded, simulated.screening)
@@ -88,7 +88,7 @@ def test_loaded_model_predicts_what_the_trained_one_did(simulated, tmp_path):
 def test_seed_decides_the_weights(run_folder, simulated, tmp_path):
     again = quick(simulated.training, tmp_path / "again")
     other = quick(simulated.training, tmp_path / "other", seed=1)
-    assert same_weights(again, load_model(run_folder))
+    assert same_weights(again, load_cell_lm(run_folder))
     assert not same_weights(again, other)
 
 
@@ -113,8 +113,8 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(run_folder, simulated,
         quick(simulated.training, tmp_path)
     assert (tmp_path / "checkpoints" / "checkpoint-4").is_dir()
     resumed = quick(simulated.training, tmp_path, resume=True)
-    assert same_weights(resumed, load_model(run_folder))
-    assert same_weights(load_model(tmp_path), resumed)
+    assert same_weights(resumed, load_cell_lm(run_folder))
+    assert same_weights(load_cell_lm(tmp_path), resumed)
     assert not (tmp_path / "checkpoints").exists()
     curves = [read_json(folder / "curves.json") for folder in (run_folder, tmp_path)]
     losses = [[(row["step"], row["loss"]) for row in rows if "loss" in row] for rows in curves]
@@ -142,7 +142,7 @@ def test_resume_after_sigkill_in_another_process(run_folder, simulated, tmp_path
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == -9, done.stderr
     assert not (tmp_path / "run" / "model").exists()
-    assert same_weights(quick(simulated.training, tmp_path / "run", resume=True), load_model(run_folder))
+    assert same_weights(quick(simulated.training, tmp_path / "run", resume=True), load_cell_lm(run_folder))
 
 
 def test_resume_is_for_unfinished_runs_with_the_same_settings_and_cells(simulated, tmp_path, run_folder, monkeypatch):
@@ -175,14 +175,14 @@ def test_overwrite(simulated, tmp_path, run_folder):
     assert (tmp_path / "mine.txt").read_text() == "a file of the user"
     quick(simulated.training, tmp_path / "run", steps=1)
     quick(simulated.training, tmp_path / "run", steps=2, overwrite=True)
-    assert load_model(tmp_path / "run").settings.training["steps"] == 2
+    assert load_cell_lm(tmp_path / "run").settings.training["steps"] == 2
 
 
 def test_a_run_that_cannot_start_leaves_what_was_there(simulated, tmp_path):
     quick(simulated.training, tmp_path / "run", steps=1)
     with pytest.raises(DataError, match="no column 'drugg'"):
         quick(simulated.training, tmp_path / "run", perturbation_key="drugg", overwrite=True)
-    assert load_model(tmp_path / "run").settings.training["steps"] == 1
+    assert load_cell_lm(tmp_path / "run").settings.training["steps"] == 1
     with pytest.raises(DataError, match="no column 'drugg'"):
         quick(simulated.training, tmp_path / "new", perturbation_key="drugg")
     quick(simulated.training, tmp_path / "new", steps=1)  # and nothing in the way of the next attempt
@@ -234,7 +234,7 @@ def test_training_tokens_hold_no_held_out_drug(simulated, tmp_path, monkeypatch)
 def test_sentence_target_trains_and_perturbs(simulated, tmp_path):
     model = quick(simulated.training, tmp_path, target="sentence", n_answer=20, steps=3, moved_weight=4.0)
     assert model.settings.perturbation.delta_rule is None
-    loaded = load_model(tmp_path)
+    loaded = load_cell_lm(tmp_path)
     cells = sentences_for(loaded, simulated.screening)
     after = loaded.perturb(cells, simulated.library[:3], n_samples=2, target="sentence")
     assert len(after) == len(cells) * 3 * 2
@@ -253,10 +253,10 @@ def test_other_tasks_train(simulated, tmp_path, task):
         kinds = simulated.training.obs["cell_type"]
         assert model.settings.labels == tuple(sorted(kinds.unique()))
         assert sum(model.settings.label_share) == pytest.approx(1)
-        table = load_model(tmp_path).annotate(sentences_for(model, simulated.screening))
+        table = load_cell_lm(tmp_path).annotate(sentences_for(model, simulated.screening))
         assert table["label"].isin(kinds).all()
     else:
-        loaded = load_model(tmp_path)
+        loaded = load_cell_lm(tmp_path)
         assert loaded.settings.conditions == {"cell_type": tuple(sorted(simulated.training.obs["cell_type"].unique()))}
         assert loaded.generate(n=3, cell_type="B cell").lengths.max() <= 10
         with pytest.raises(ConfigError, match="celltype"):
@@ -265,9 +265,9 @@ def test_other_tasks_train(simulated, tmp_path, task):
 
 
 def test_lora_changes_behaviour_and_merges(run_folder, simulated, tmp_path):
-    before = load_model(run_folder)
+    before = load_cell_lm(run_folder)
     after = quick(simulated.training, tmp_path, model=str(run_folder), lora_rank=4, steps=6, learning_rate=0.05, seed=0)
-    loaded = load_model(tmp_path)
+    loaded = load_cell_lm(tmp_path)
     assert same_weights(after, loaded)
     assert {path.name for path in (tmp_path / "model").iterdir()}.isdisjoint(
         {"adapter_config.json", "adapter_model.safetensors"}
@@ -295,7 +295,7 @@ def test_lora_resumes_as_if_nothing_had_happened(run_folder, simulated, tmp_path
 
 def test_going_on_starts_from_the_weights_of_the_folder(run_folder, simulated, tmp_path):
     model = quick(simulated.training, tmp_path, model=str(run_folder / "model"), steps=1, learning_rate=1e-9)
-    before = load_model(run_folder).model.state_dict()
+    before = load_cell_lm(run_folder).model.state_dict()
     for name, value in model.model.state_dict().items():
         torch.testing.assert_close(value, before[name], atol=1e-6, rtol=0)
 
@@ -306,7 +306,7 @@ def test_a_second_task_leaves_the_first_one_usable(run_folder, simulated, tmp_pa
         batch_size=4, progress=False,
     )  # fmt: skip
     cells = sentences_for(both, simulated.screening)
-    for model in (both, load_model(tmp_path / "a")):
+    for model in (both, load_cell_lm(tmp_path / "a")):
         assert set(model.settings.tasks) == {"perturbation_response", "cell_type_annotation"}
         assert len(model.perturb(cells, simulated.library[:2])) == 2 * len(cells)
         assert len(model.annotate(cells)) == len(cells)
@@ -323,7 +323,7 @@ def test_annotation_goes_on_with_permuted_genes(run_folder, simulated, tmp_path)
     cells = sentences_for(model, simulated.screening)
     decoded = model.decoder.decode(cells)
     assert list(decoded.var_names) == list(model.vocabulary.symbols) == list(simulated.training.var_names)
-    straight = load_model(run_folder).decoder.decode(cells)
+    straight = load_cell_lm(run_folder).decoder.decode(cells)
     np.testing.assert_allclose(decoded.X.toarray(), straight.X.toarray(), rtol=1e-4)
 
 
@@ -338,7 +338,7 @@ def test_going_on_needs_the_genes_of_the_model(run_folder, simulated, tmp_path):
 
 def test_going_on_keeps_the_drugs_of_the_first_run(run_folder, simulated, tmp_path):
     """A model that is trained on three more drugs still knows those it learnt before, and their responses."""
-    before = load_model(run_folder)
+    before = load_cell_lm(run_folder)
     renamed = {row.name: f"new {row.name}" for row in LIBRARY[1:4]}
     cells = simulated.training[simulated.training.obs["drug"].isin(["DMSO", *renamed])].copy()
     cells.obs["drug"] = cells.obs["drug"].astype(str).replace(renamed)
@@ -348,7 +348,7 @@ def test_going_on_keeps_the_drugs_of_the_first_run(run_folder, simulated, tmp_pa
     assert known == [*(row["name"] for row in before.settings.perturbation.library), *renamed.values()]
     assert after.settings.perturbation.held_out == before.settings.perturbation.held_out
     assert set(after.responses["perturbation"]) == {*before.responses["perturbation"], *renamed.values()}
-    assert set(load_model(tmp_path).responses["perturbation"]) == set(after.responses["perturbation"])
+    assert set(load_cell_lm(tmp_path).responses["perturbation"]) == set(after.responses["perturbation"])
 
 
 def test_a_split_that_holds_nothing_out_says_so(simulated, tmp_path, caplog):

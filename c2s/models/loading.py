@@ -1,0 +1,80 @@
+"""One call for every checkpoint: a folder of ``c2s train``, or any causal language model of transformers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from c2s.errors import ConfigError
+from c2s.models.cell_lm import CellLM, load_cell_lm
+from c2s.models.checkpoint import Quantization, read_checkpoint
+from c2s.models.settings import SETTINGS_FILE
+from c2s.models.text_lm import TextLM
+
+
+def load_model(
+    source: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    dtype: str = "auto",
+    device_map: str | dict[str, Any] | None = None,
+    quantization: Quantization | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+    prompts: str = "c2s",
+    n_genes: int = 200,
+    download: bool = False,
+    trust_remote_code: bool = False,
+) -> CellLM | TextLM:
+    """Return a language model of cells.
+
+    A folder that ``c2s train`` wrote gives a :class:`~c2s.models.cell_lm.CellLM`, in which a gene is a token. Any other causal
+    language model gives a :class:`~c2s.models.text_lm.TextLM`, which reads sentences as words.
+
+    Parameters
+    ----------
+    source : path or str
+        A folder, or the name of a model on the hub that was downloaded before (or is, with ``download``). A folder with a LoRA
+        adapter alone loads the base model it names.
+    device : str, optional
+        ``"cuda"`` when there is one, else ``"cpu"``.
+    dtype : str
+        A torch dtype name, or ``"auto"`` for the one on disk.
+    device_map : str or dict, optional
+        ``"auto"`` spreads a model over the devices there are (transformers and accelerate).
+    quantization : {"4bit", "8bit"}, optional
+        By bitsandbytes, extra ``c2s[quantized]``.
+    adapter : path, optional
+        A LoRA adapter of peft; it is merged into the weights unless these are quantized.
+    prompts : str
+        Of a TextLM: ``"c2s"``, or the installed package ``"cell2sentence"``, whose wordings its released checkpoints know.
+    n_genes : int
+        Of a TextLM: genes shown of each cell.
+    download : bool
+        Fetch what is not on this machine from the hub.
+    trust_remote_code : bool
+        Run code that comes with a checkpoint.
+
+    Raises
+    ------
+    ArtefactError
+        No such folder, a file is missing or truncated, or weights are pickled.
+    ModelError
+        The files do not belong together or were written by a newer c2s.
+    ConfigError
+        Settings that contradict each other.
+    MissingDependencyError
+        ``quantization`` without its extra, or ``prompts`` of a package that is not installed.
+    """
+    folder = Path(source)
+    if any((folder / inner / SETTINGS_FILE).is_file() for inner in ("", "model")):
+        asked = {"device_map": device_map, "quantization": quantization, "adapter": adapter}
+        if wrong := [name for name, value in asked.items() if value is not None]:
+            msg = f"{folder} is a model of c2s train, which takes no {', '.join(wrong)}; give device= and dtype= only"
+            raise ConfigError(msg)
+        return load_cell_lm(folder, device=device, dtype=dtype)
+    model, tokenizer = read_checkpoint(
+        str(source), device=device, dtype=dtype, device_map=device_map, quantization=quantization,
+        adapter=None if adapter is None else os.fspath(adapter), download=download, trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+    return TextLM(model, tokenizer, prompts=prompts, n_genes=n_genes)
