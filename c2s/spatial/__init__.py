@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from c2s.spatial.groups import Groups, neighbourhood_groups, niche_groups
+from c2s.spatial.groups import Groups, held_out_neighbours, neighbourhood_groups, niche_groups
 from c2s.spatial.interactions import read_biogrid, read_cellphonedb, read_omnipath, read_pairs
 from c2s.spatial.knowledge import GenePair, PairIndex, PairKnowledge, knowledge_lines
 from c2s.spatial.neighbourhoods import Neighbourhoods, coordinates_of
@@ -19,6 +19,7 @@ __all__ = [
     "block_split",
     "blocks_of",
     "coordinates_of",
+    "held_out_neighbours",
     "knowledge_lines",
     "leave_one_sample_out",
     "neighbourhood_groups",

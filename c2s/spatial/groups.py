@@ -36,6 +36,51 @@ class Groups:
         return len(self.rows)
 
 
+def held_out_neighbours(
+    neighbourhoods: Neighbourhoods, *, n_shown: int = 1, among: ArrayLike | None = None, seed: int = 0
+) -> tuple[tuple[Rows, ...], Rows]:
+    """Return the cells shown and the neighbour asked for, around each cell that has enough: what ``neighbour_generation`` takes.
+
+    Parameters
+    ----------
+    n_shown : int
+        The cell and ``n_shown - 1`` of its neighbours are shown; one more neighbour is asked for. All are drawn by ``seed``.
+    among : array-like of bool, shape (n,), or of int, optional
+        Cells that may be used, such as those of a split; all if None.
+
+    Returns
+    -------
+    shown : tuple of ndarray of int64, each of ``n_shown``
+        The cell first.
+    neighbours : ndarray of int64
+        A neighbour of that cell which is not shown.
+
+    Raises
+    ------
+    ConfigError
+        ``n_shown`` below 1.
+    DataError
+        No cell has neighbours enough among those allowed.
+    """
+    if n_shown < 1:
+        msg = f"n_shown={n_shown}; expected at least 1"
+        raise ConfigError(msg)
+    allowed = _allowed(among, len(neighbourhoods))
+    rng = np.random.default_rng(seed)
+    shown, asked = [], []
+    for cell in np.flatnonzero(allowed):
+        near = neighbourhoods.row(int(cell))
+        near = near[allowed[near]]
+        if len(near) >= n_shown:
+            target, *others = rng.choice(near, n_shown, replace=False)
+            shown.append(np.array([cell, *others], dtype=np.int64))
+            asked.append(target)
+    if not shown:
+        msg = f"there are no cells with {n_shown} neighbours among the cells allowed; pass a smaller n_shown= or wider neighbourhoods"
+        raise DataError(msg)
+    return tuple(shown), np.array(asked, dtype=np.int64)
+
+
 def neighbourhood_groups(
     neighbourhoods: Neighbourhoods,
     *,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from c2s.errors import ConfigError, DataError
-from c2s.spatial.groups import neighbourhood_groups, niche_groups
+from c2s.spatial.groups import held_out_neighbours, neighbourhood_groups, niche_groups
 from c2s.spatial.neighbourhoods import Neighbourhoods
 
 
@@ -77,6 +77,23 @@ def test_niche_groups_are_what_they_say(tissue):
         niche_groups(["a", "a", "b", "b"], n_groups=2)
     with pytest.raises(DataError, match="found no 2 cells apart"):
         niche_groups(["a", "a", "a"], n_groups=4, n_cells=2)
+
+
+def test_the_neighbour_asked_for_is_not_shown(tissue):
+    *_, around = tissue
+    mask = np.arange(400) % 4 > 0
+    shown, asked = held_out_neighbours(around, n_shown=3, among=mask, seed=1)
+    for rows, target in zip(shown, asked, strict=True):
+        near = set(around.row(int(rows[0])).tolist())
+        assert len(set(rows.tolist())) == 3 and {*rows[1:].tolist(), int(target)} <= near and target not in rows
+        assert mask[rows].all() and mask[target]
+    enough = [i for i in np.flatnonzero(mask) if mask[around.row(i)].sum() >= 3]
+    assert [int(rows[0]) for rows in shown] == enough
+    assert np.array_equal(asked, held_out_neighbours(around, n_shown=3, among=mask, seed=1)[1])
+    with pytest.raises(DataError, match="no cells with 400 neighbours"):
+        held_out_neighbours(around, n_shown=400)
+    with pytest.raises(ConfigError, match="n_shown=0"):
+        held_out_neighbours(around, n_shown=0)
 
 
 def test_settings_that_make_no_sense_are_refused(tissue):
