@@ -127,9 +127,27 @@ def to_species(
     DataError
         The cells already look like ``species``, the table does not lead to it, or no gene is left.
     """
+    decide = _ortholog_rule(list(map(str, adata.var_names)), orthologs, species, on_many)
+    return _carried(adata, decide, add_up=on_many == "sum", remedy="on_many='sum' (--on-many sum)")
+
+
+def orthologs_of(
+    genes: Iterable[str], orthologs: Mapping[str, str | Iterable[str]], *, species: Literal["human", "mouse"]
+) -> GeneReport:
+    """Return what becomes of ``genes`` in ``species``: a one-to-one ortholog each, or nothing, by the rules of :func:`to_species`.
+
+    For names without cells, such as those of gene pairs. The arguments and errors are those of :func:`to_species`.
+    """
+    names = list(dict.fromkeys(map(str, genes)))
+    return GeneReport(tuple(map(_ortholog_rule(names, orthologs, species, "drop"), names)))
+
+
+def _ortholog_rule(
+    genes: list[str], orthologs: Mapping[str, str | Iterable[str]], species: str, on_many: str
+) -> Callable[[str], GeneOutcome]:
+    """Return what says of a gene which ortholog takes its place."""
     _check_choice("species", species, ("human", "mouse"))
     _check_choice("on_many", on_many, ("drop", "sum"))
-    genes = list(map(str, adata.var_names))
     if guess_species(genes) == species:
         msg = f"the genes already look {species} ({listed(genes, 4)}); pass the other species, or leave this step out"
         raise DataError(msg)
@@ -148,7 +166,7 @@ def to_species(
         why = f"ortholog shared: {candidates[0]} with {listed(sharing)}"
         return _outcome(gene, candidates[0], why) if on_many == "sum" else _outcome(gene, "", why, candidates)
 
-    return _carried(adata, decide, add_up=on_many == "sum", remedy="on_many='sum' (--on-many sum)")
+    return decide
 
 
 def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c2s.cells.gene_table import GeneTable, unversioned
-from c2s.cells.identity import read_gene_table, rename_genes, to_species
+from c2s.cells.identity import orthologs_of, read_gene_table, rename_genes, to_species
 from c2s.cells.reading import read_cells
 from c2s.errors import ArtefactError, ConfigError, DataError
 
@@ -327,6 +327,16 @@ def test_orthologs_refuse_what_makes_no_sense():
         to_species(cells(["Cd4"]), ORTHOLOGS, species="rat")
     with pytest.raises(ConfigError, match="on_many is 'first'"):
         to_species(cells(["Cd4"]), ORTHOLOGS, species="human", on_many="first")
+
+
+def test_orthologs_of_names_alone_follow_the_same_rules():
+    table = GeneTable(
+        [("CD4", "Cd4"), ("XIST", "Xist"), ("HBA1", "Hba"), ("HBA2", "Hba"), ("TWO", "Two1"), ("TWO", "Two2")]
+    )
+    genes = ["CD4", "HBA1", "TWO", "NONE1", "XIST", "CD4"]
+    report = orthologs_of(genes, table, species="mouse")
+    assert report == to_species(cells(genes[:-1]), table, species="mouse")[1]
+    assert {each.old: each.new for each in report.outcomes if each.new} == {"CD4": "Cd4", "XIST": "Xist"}
 
 
 # --- real tables ---
