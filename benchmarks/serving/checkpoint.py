@@ -18,8 +18,8 @@ from c2s.tasks import TASKS
 from c2s.tasks.wording import render_text
 
 N_GENES = 200
-PIECES = 1200  # of the tokenizer; a prompt of 200 genes of blood cells is then about as long as the reference's was
-WIDTH, LAYERS, HEADS = 256, 8, 8
+PIECES = 4000  # of the tokenizer
+WIDTH, LAYERS, HEADS = 256, 6, 4  # heads of 64, as in Pythia
 
 
 def transformer(n_tokens: int) -> PreTrainedModel:

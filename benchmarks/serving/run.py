@@ -6,11 +6,13 @@ minutes on two cores). The GPU has a run of its own: ``benchmarks/serving_gpu``.
 
 from __future__ import annotations
 
+import logging
 import os
 import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,20 +25,24 @@ import c2s
 from benchmarks.card import Figure, write_card
 from benchmarks.encoding.timing import in_turn
 from benchmarks.serving.checkpoint import N_GENES, gene_token_twin, write_checkpoint
-from benchmarks.serving.drugs import library_figures
+from benchmarks.serving.drugs import CASES, library_figures
 from benchmarks.serving.floor import matrix_rate, pass_flops
 from c2s.models.batching import TOKENS
 from c2s.models.text_lm import TextLM
 
+logger = logging.getLogger(__name__)
+
 THREADS = 2
 ROUNDS = 5
-THEIRS, OURS = 24, 96  # cells of a round
-WRITTEN = 256  # tokens of an answer when generating
+THEIRS, OURS = 16, 64  # cells of a round
+WRITTEN = 128  # tokens of an answer when generating
 GENERATED = 64  # cells generated at a time
 
 
 def main() -> None:
     """Measure and write the card."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.INFO)
     begun, load = time.perf_counter(), os.getloadavg()[0]
     place = os.environ.get("C2S_DATA_DIR")
     if not place:
@@ -48,7 +54,7 @@ def main() -> None:
         sys.exit("this benchmark needs the reference: pip install --no-deps cell2sentence==1.2.0")
     torch.set_num_threads(THREADS)
     cells = ad.read_h5ad(Path(place) / "pbmc3k" / "pbmc3k_counts.h5ad")
-    cells.var_names_make_unique()
+    cells = cells[:, ~cells.var_names.str.upper().duplicated(keep=False)].copy()  # the reference writes upper case
     cells = cells[cells.obs["cell_type"].notna(), np.asarray(cells.X.sum(axis=0)).ravel() > 0].copy()
     labels = sorted(cells.obs["cell_type"].astype(str).unique())
     with tempfile.TemporaryDirectory() as folder:
@@ -56,15 +62,21 @@ def main() -> None:
         model = c2s.load_model(Path(folder) / "checkpoint", prompts="cell2sentence", n_genes=N_GENES)
         assert isinstance(model, TextLM)
         reference = CSModel(str(Path(folder) / "checkpoint"), folder, "copy")
-        figures = [
-            *beside_the_reference(cells, labels, model, reference), *gene_tokens(cells, labels, model),
-            *library_figures(gene_token_twin(cells, labels), cells),
-        ]  # fmt: skip
-    write_card(
-        Path(__file__).parent, figures,
-        data={"cells": f"pbmc3k, {cells.n_obs:,} cells x {cells.n_vars:,} genes", "checkpoint": repr(model), "load before": load},
-        notes=notes(), seconds=time.perf_counter() - begun,
-    )  # fmt: skip
+        figures = beside_the_reference(cells, labels, model, reference)
+        theirs = next(figure.value for figure in figures if figure.name == "annotate: cells/s, reference")
+        assert theirs is not None
+        parts = (
+            partial(gene_tokens, cells, labels, model, theirs),
+            *(partial(library_figures, gene_token_twin(cells, labels), cells, case) for case in CASES),
+        )
+        for part in (list, *parts):  # the card is written after each, so that a run that is cut off leaves what it has
+            figures += part()
+            write_card(
+                Path(__file__).parent, figures,
+                data={"cells": f"pbmc3k, {cells.n_obs:,} cells x {cells.n_vars:,} genes", "checkpoint": repr(model), "load before": load},
+                notes=notes(), seconds=time.perf_counter() - begun,
+            )  # fmt: skip
+            logger.info("%d figures after %.0f s", len(figures), time.perf_counter() - begun)
 
 
 def beside_the_reference(cells: ad.AnnData, labels: list[str], model: TextLM, reference: Any) -> list[Figure]:
@@ -93,8 +105,10 @@ def beside_the_reference(cells: ad.AnnData, labels: list[str], model: TextLM, re
             network, [asked] * 8, max_num_tokens=WRITTEN, min_new_tokens=WRITTEN, do_sample=True
         ),
     }
-    for work in works.values():
+    for name, work in works.items():
+        begun = time.perf_counter()
         work()
+        logger.info("%s: %.1f s", name, time.perf_counter() - begun)
     seconds = in_turn(works, rounds=ROUNDS)
     wall = {name: each.wall for name, each in seconds.items()}
     lengths = [len(passage) for passage in model.passages(sentences)]
@@ -116,7 +130,7 @@ def beside_the_reference(cells: ad.AnnData, labels: list[str], model: TextLM, re
         figures.append(
             Figure(
                 f"{what}: share of the floor", share, n=ROUNDS, bar=">= 0.6", met=met,
-                reason=None if met else "norms, rotations and activations are memory traffic at width 256",
+                reason=None if met else "attention runs below the rate of matrix products, norms and rotations are memory traffic",
             )
         )  # fmt: skip
     ours, others = written * GENERATED / np.array(wall["generate"]), 8 * WRITTEN / np.array(wall["generate, reference"])
@@ -138,8 +152,8 @@ def beside_the_reference(cells: ad.AnnData, labels: list[str], model: TextLM, re
     return figures
 
 
-def gene_tokens(cells: ad.AnnData, labels: list[str], model: TextLM) -> list[Figure]:
-    """Return how much faster a gene as a token is, from AnnData to labels, layers and width being equal."""
+def gene_tokens(cells: ad.AnnData, labels: list[str], model: TextLM, theirs: float) -> list[Figure]:
+    """Return how much faster a gene as a token is, from AnnData to labels, layers and width being equal; ``theirs`` in cells/s."""
     twin, few = gene_token_twin(cells, labels), cells[:OURS].copy()
     works = {
         "genes": lambda: twin.annotate(twin.encode(few)),
@@ -150,6 +164,10 @@ def gene_tokens(cells: ad.AnnData, labels: list[str], model: TextLM) -> list[Fig
     seconds = in_turn(works, rounds=ROUNDS)
     ours, words = OURS / np.array(seconds["genes"].wall), OURS / np.array(seconds["words"].wall)
     return [
+        Figure(
+            "annotate from AnnData, a gene a token: times the reference's words", float(np.median(ours) / theirs), n=ROUNDS, bar=">= 4",
+            met=bool(np.median(ours) / theirs >= 4), reason=None if np.median(ours) / theirs >= 4 else "see the cells per second",
+        ),
         Figure("annotate from AnnData, a gene a token: cells/s", float(np.median(ours)), float(ours.min()), float(ours.max()), n=ROUNDS),
         Figure("annotate from AnnData, words, same layers and width: cells/s", float(np.median(words)), float(words.min()), float(words.max()), n=ROUNDS),
     ]  # fmt: skip
@@ -193,7 +211,8 @@ def _speeds(what: str, unit: str, ours: np.ndarray, theirs: np.ndarray, bar: flo
         Figure(f"{what}: {unit}, reference", float(np.median(theirs)), float(theirs.min()), float(theirs.max()), n=len(theirs)),
         Figure(
             f"{what}: times the reference", ratio, float(ours.min() / theirs.max()), float(ours.max() / theirs.min()), n=len(ours),
-            bar=f">= {bar:g}", met=met, reason=None if met else "see the share of the floor",
+            bar=f">= {bar:g}", met=met,
+            reason=None if met else "the reference runs the same layers; what it wastes is padding, an attention mask and the output layer",
         ),
     ]  # fmt: skip
 

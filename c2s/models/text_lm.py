@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,8 +11,11 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from c2s.cells.genes import listed
 from c2s.errors import ConfigError
 from c2s.models.annotation import checked_labels, label_log_likelihood, label_table, log_prior
+from c2s.models.asked_annotation import ask_for_types, organism_of
+from c2s.models.backends.transformers_backend import TransformersBackend
 from c2s.models.embedding import Passage
 from c2s.models.gene_coverage import gene_coverage
 from c2s.models.gene_trie import gene_constraint
@@ -25,13 +30,15 @@ from c2s.sentences.progress import progress_bar
 from c2s.tasks import TASKS
 from c2s.tasks.base import Part
 from c2s.tasks.text_task import Columns, TextTask
+from c2s.tasks.wording import SentenceStyle
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from c2s.cells.genes import GeneVocabulary
 
-ORGANISMS = {"human": "Homo sapiens", "mouse": "Mus musculus"}
+logger = logging.getLogger(__name__)
+
 RENDERED = 1024  # prompts written at a time
 CONTENT_FREE = "content_free"
 
@@ -112,7 +119,7 @@ class TextLM(CellReader):
         task, names = self.task("cell_type_annotation", wording=wording), checked_labels(labels)
         answers = self.label_tokens(names, sentences.vocabulary, wording=wording)
         fields = task.fields(sentences.obs, columns)
-        known = _organism(sentences.vocabulary)
+        known = organism_of(sentences.vocabulary)
         asked = self._asked(sentences, lambda i: task.prompt(sentences, i, fields=known | fields([i])), task)
         decoder, lengths = PrefixDecoder(self.model), np.array([len(answer) for answer in answers], dtype=float)
         settings: dict[str, Any] = {"n_tokens": self.n_outputs, "pad": self.pad, "batch_size": batch_size}
@@ -128,6 +135,15 @@ class TextLM(CellReader):
             scores /= lengths
         weights = None if isinstance(prior, str) else log_prior(names, prior)
         return label_table(scores if weights is None else scores + weights, names, sentences.obs.index)
+
+    def answer(self, sentences: CellSentences, *, labels: Sequence[str] | None = None, **settings: Any) -> pd.DataFrame:
+        """Return what the model writes when it is asked for each cell's type, and what was read of it.
+
+        The arguments and the table are those of :func:`c2s.models.asked_annotation.ask_for_types`.
+        """
+        backend = TransformersBackend(self.model, self.tokens.tokenizer)
+        settings = {"n_genes": self.n_genes, "prompts": self.prompts, **settings}
+        return ask_for_types(backend, sentences, labels=labels, **settings)
 
     def generate(
         self,
@@ -175,9 +191,14 @@ class TextLM(CellReader):
         symbols, longest = vocabulary.symbols, min(n_genes or self.n_genes, len(vocabulary))
         lead = task.prompt_set.answers[task.which(None)].partition("{sentence}")[0]
         constraint = gene_constraint(
-            self.tokens.tokenizer, symbols, task.style, n_genes=longest, min_genes=min_genes, lead=lead
+            self.tokens.tokenizer,
+            _writable(symbols, task.style),
+            task.style,
+            n_genes=longest,
+            min_genes=min_genes,
+            lead=lead,
         )
-        told = _organism(vocabulary) | asked
+        told = organism_of(vocabulary) | asked
         (prompt,) = self.tokens.prompts([task.prompt(told, n_genes=longest)], symbols, task.style)
         names = [f"generated{i}" for i in range(n)]
         decoder = PrefixDecoder(self.model)
@@ -204,7 +225,7 @@ class TextLM(CellReader):
     ) -> list[tuple[Passage, list[slice]]]:
         """Return the same for lists of gene ids, with the tokens of each gene."""
         task = self.task("cell_type_annotation", wording=wording)
-        known = _organism(vocabulary)
+        known = organism_of(vocabulary)
         prompts = [task.prompt_set.prompt({**task.cell_slots(row), **known}, wording=wording) for row in rows]
         return self.tokens.passages(prompts, vocabulary.symbols, task.style)
 
@@ -224,6 +245,13 @@ def _spans(n: int) -> Iterator[range]:
     return (range(start, min(start + RENDERED, n)) for start in range(0, n, RENDERED))
 
 
-def _organism(vocabulary: GeneVocabulary) -> dict[str, str]:
-    """Return the organism of a vocabulary's species as prompts name it; nothing where it is not known."""
-    return {"organism": ORGANISMS[vocabulary.species]} if vocabulary.species in ORGANISMS else {}
+def _writable(symbols: Sequence[str], style: SentenceStyle) -> list[str]:
+    """Return the symbols that a style tells apart: of those that become one name in upper case, the one that is that name."""
+    if not style.upper:
+        return list(symbols)
+    counts = Counter(symbol.upper() for symbol in symbols)
+    kept = [symbol for symbol in symbols if counts[symbol.upper()] == 1 or symbol == symbol.upper()]
+    if len(kept) < len(symbols):
+        dropped = sorted(set(symbols).difference(kept))
+        logger.warning("in upper case other genes have these names, so they are not generated: %s", listed(dropped))
+    return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -317,3 +318,12 @@ def test_generated_cells_follow_the_masked_distribution(bpe):
     assert sum(weights.values()) == pytest.approx(1.0, abs=1e-6)
     for gene, p in weights.items():
         assert abs(counts.get(gene, 0.0) - p) < 5 * (p * (1 - p) / 4000) ** 0.5 + 1e-3
+
+
+@pytest.mark.skipif(find_spec("cell2sentence") is None, reason="optional: pip install --no-deps cell2sentence==1.2.0")
+def test_genes_that_upper_case_makes_one_are_left_out(bpe, caplog):
+    twins = c2s.GeneVocabulary(("C2orf15", "C2ORF15", "Actb", "actB", "CD3D"), "mouse")
+    model = model_of("gpt_neox", bpe, prompts="cell2sentence")
+    drawn = model.generate(twins, n=200, n_genes=2, cell_type="B cell")
+    assert {gene for i in range(200) for gene in drawn.genes(i)} == {"C2ORF15", "CD3D"}
+    assert "not generated: Actb, C2orf15, actB" in caplog.text

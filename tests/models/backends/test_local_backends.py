@@ -1,0 +1,110 @@
+"""Completions of a model in this process against naive ones, and what vLLM is told."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+from c2s.errors import ConfigError, MissingDependencyError
+from c2s.models.backends.transformers_backend import TransformersBackend
+from c2s.models.backends.vllm_backend import VllmBackend
+from c2s.models.text_lm import TextLM
+from tests.models.texts import LABELS, byte_level, cells, transformer
+
+PROMPTS = ["MS4A1 CD79A", "The genes are CD3D CD3E IL7R. The cell type is", "LYZ", "GNLY NKG7 GENE3 GENE4"]
+
+
+@pytest.fixture(scope="module", params=["gpt_neox", "gemma2"])
+def backend(request):
+    tokenizer = byte_level()
+    return TransformersBackend(transformer(request.param, len(tokenizer)), tokenizer)
+
+
+def greedy(backend, prompt, n):
+    ids = backend.tokens.encode([prompt])[0]
+    written = []
+    for _ in range(n):
+        with torch.inference_mode():
+            token = int(backend.model(input_ids=torch.tensor([ids + written])).logits[0, -1].argmax())
+        if token == backend.tokens.end:
+            break
+        written.append(token)
+    return backend.tokens.tokenizer.decode(written, clean_up_tokenization_spaces=False)
+
+
+def test_greedy_answers_are_those_of_full_passes(backend):
+    found = backend.complete(PROMPTS, max_tokens=9, temperature=0.0)
+    assert [each.text for (each,) in found] == [greedy(backend, prompt, 9) for prompt in PROMPTS]
+    assert all(each.n_tokens == 9 or each.finish_reason == "stop" for (each,) in found)
+
+
+def test_draws_do_not_depend_on_batch_mates(backend):
+    together = backend.complete(PROMPTS, max_tokens=6, seed=2, n=3)
+    again = backend.complete(PROMPTS[:1], max_tokens=6, seed=2, n=3)
+    assert together[0] == again[0]
+    assert len({each.text for each in together[0]}) == 3
+    assert together != backend.complete(PROMPTS, max_tokens=6, seed=3, n=3)
+
+
+def test_stops_end_answers_and_are_left_out(backend):
+    ((whole,),) = backend.complete(PROMPTS[:1], max_tokens=12, temperature=0.0)
+    middle = whole.text[len(whole.text) // 2]
+    ((cut,),) = backend.complete(PROMPTS[:1], max_tokens=12, temperature=0.0, stop=[middle])
+    assert cut.text == whole.text.partition(middle)[0]
+    assert cut.finish_reason == "stop"
+    assert cut.n_tokens <= whole.n_tokens
+
+
+def test_what_cannot_be_asked(backend):
+    with pytest.raises(ConfigError, match="prompt 1 is empty"):
+        backend.complete(["a", ""], max_tokens=3)
+    with pytest.raises(ConfigError, match="max_tokens=0"):
+        backend.complete(["a"], max_tokens=0)
+
+
+def test_free_text_and_its_parse_rate():
+    tokenizer = byte_level()
+    model = TextLM(transformer("gpt_neox", len(tokenizer)), tokenizer, n_genes=25)
+    table = model.answer(cells(5), labels=LABELS, max_tokens=4)
+    assert table["parsed"].dtype == bool
+    assert (table["label"].isna() == ~table["parsed"]).all()
+    assert table.loc[~table["parsed"], "reason"].str.len().min() > 0
+
+
+def test_vllm_is_told_what_is_asked(monkeypatch):
+    heard = {}
+
+    class Engine:
+        def __init__(self, **settings):
+            heard["engine"] = settings
+
+        def generate(self, prompts, settings):
+            heard["asked"] = (prompts, settings)
+            out = SimpleNamespace(text="B cell", finish_reason="length", token_ids=[1, 2])
+            return [SimpleNamespace(prompt_token_ids=[1, 2, 3], outputs=[out] * s.n) for s in settings]
+
+    module = ModuleType("vllm")
+    module.LLM, module.SamplingParams = Engine, lambda **settings: SimpleNamespace(**settings)
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    found = VllmBackend("m", tensor_parallel_size=2, dtype="bfloat16").complete(
+        ["a", "b"], max_tokens=7, seed=4, n=2, stop=("#",)
+    )
+    assert heard["engine"] == {
+        "model": "m",
+        "enable_prefix_caching": True,
+        "tensor_parallel_size": 2,
+        "dtype": "bfloat16",
+    }
+    assert [(s.n, s.max_tokens, s.seed, s.stop) for s in heard["asked"][1]] == [(2, 7, 4, ["#"]), (2, 7, 5, ["#"])]
+    assert [[(c.text, c.finish_reason, c.n_prompt_tokens, c.n_tokens) for c in row] for row in found] == [
+        [("B cell", "length", 3, 2)] * 2
+    ] * 2
+
+
+def test_vllm_is_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(MissingDependencyError, match=r"c2s\[vllm\]"):
+        VllmBackend("m")
