@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from c2s.artefacts import hash_of
+
+Finish = Literal["stop", "length"]
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -22,7 +26,7 @@ class Completion:
     """
 
     text: str
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Finish
     n_prompt_tokens: int | None = None
     n_tokens: int | None = None
 
@@ -42,6 +46,9 @@ class Backend(Protocol):
     ) -> list[list[Completion]]:
         """Return ``n`` answers to each prompt, in order.
 
+        Draws follow the prompt and not its place, so a part of a list asked again gets the answers it had. Equal prompts in one
+        call get equal answers; several answers to a prompt are what ``n`` is for.
+
         Parameters
         ----------
         max_tokens : int
@@ -60,3 +67,8 @@ def cut(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """Return the text before the first of the stops, and whether there was one."""
     places = [place for place in (text.find(each) for each in stop) if place >= 0]
     return (text[: min(places)], True) if places else (text, False)
+
+
+def answer_seed(seed: int, prompt: str, number: int = 0) -> int:
+    """Return a seed of 31 bits for one answer, so that no two answers of a run, or of two runs, share their draws."""
+    return int(hash_of(seed, prompt, number)[:8], 16) >> 1

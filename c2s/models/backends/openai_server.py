@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import asdict
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ import requests
 
 from c2s.artefacts import hash_of
 from c2s.errors import ConfigError, ModelError
-from c2s.locks import locked
-from c2s.models.backends.base import Completion, cut
+from c2s.models.backends.answer_file import AnswerFile, opened
+from c2s.models.backends.base import Completion, answer_seed, cut
 
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT = 60.0  # seconds between two tries
-_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
 
 
 class OpenAIServer:
@@ -67,8 +66,12 @@ class OpenAIServer:
         timeout: float = 60.0,
         retries: int = 5,
     ) -> None:
-        if api_key_env is not None and not os.environ.get(api_key_env):
-            msg = f"the environment variable {api_key_env} is not set; it should hold the server's key"
+        if not url.startswith(("http://", "https://")):
+            msg = f"url={url!r}; give it whole, such as 'http://localhost:8000/v1'"
+            raise ConfigError(msg)
+        key = os.environ.get(api_key_env, "").strip() if api_key_env else ""
+        if api_key_env and not (key and key.isascii() and key.isprintable()):
+            msg = f"the environment variable {api_key_env} is not set, or holds no key of one line; it should hold the server's"
             raise ConfigError(msg)
         if concurrency < 1 or timeout <= 0 or retries < 0:
             msg = f"concurrency={concurrency}, timeout={timeout}, retries={retries}; give at least 1, above 0 and at least 0"
@@ -89,123 +92,125 @@ class OpenAIServer:
     ) -> list[list[Completion]]:
         """Return ``n`` answers to each prompt; see :class:`c2s.models.backends.base.Backend`.
 
-        Each answer is a request of its own, its seed ``seed + number of the answer``.
+        Each answer is a request of its own, with a seed of its own (:func:`c2s.models.backends.base.answer_seed`). One that
+        was cached is the same again; another server, or the same under other load, may answer otherwise.
 
         Raises
         ------
         ModelError
             The server refused, or did not answer after all tries. What had arrived is in the cache.
         ArtefactError
-            Another process writes the cache.
+            Another process writes the cache, or the disk is full.
         """
         settings = {"model": self.model, "max_tokens": max_tokens, "temperature": temperature, "stop": list(stop)}
-        asked = [{**settings, "prompt": prompt, "seed": seed + number} for prompt in prompts for number in range(n)]
-        keys = [hash_of(self.chat, json.dumps(each, sort_keys=True)) for each in asked]
+        asked = [
+            {**settings, "prompt": prompt, "seed": answer_seed(seed, prompt, number)}
+            for prompt in prompts
+            for number in range(n)
+        ]
+        keys = [hash_of(self.chat, each) for each in asked]
         with ExitStack() as held:
-            if self.cache is not None:
-                self.cache.parent.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(self.cache.with_name(f".{self.cache.name}.lock"), what=str(self.cache)))
-            known = self._known()
+            kept = None if self.cache is None else held.enter_context(opened(self.cache))
+            known = {} if kept is None else kept.known
             missing = {key: each for key, each in zip(keys, asked, strict=True) if key not in known}
             if missing:
-                self._ask(missing, known)
+                self._ask(missing, known, kept)
         flat = [known[key] for key in keys]
         return [flat[start : start + n] for start in range(0, len(flat), n)]
 
-    def _ask(self, missing: dict[str, dict[str, Any]], known: dict[str, Completion]) -> None:
-        """Ask for what is missing and put it into ``known`` and the cache."""
+    def _ask(self, missing: dict[str, dict[str, Any]], known: dict[str, Completion], kept: AnswerFile | None) -> None:
+        """Ask for what is missing and put it into ``known`` and the file."""
         writing, stopped = threading.Lock(), threading.Event()
-        with ExitStack() as held, ThreadPoolExecutor(self.concurrency) as pool:
-            file = None if self.cache is None else held.enter_context(self.cache.open("a", encoding="utf-8"))
 
-            def one(key: str, asked: dict[str, Any]) -> None:
-                if stopped.is_set():
-                    return
-                answer = self._answer(asked)
-                with writing:
+        def one(key: str, asked: dict[str, Any]) -> None:
+            if stopped.is_set():
+                return
+            answer = self._answer(asked, stopped.wait)
+            with writing:
+                if kept is None:
                     known[key] = answer
-                    if file is not None:
-                        file.write(json.dumps({"key": key, **asdict(answer)}, ensure_ascii=False) + "\n")
-                        file.flush()
-                        os.fsync(file.fileno())
+                else:
+                    kept.add(key, answer)
 
+        with ThreadPoolExecutor(self.concurrency) as pool:
             running = [pool.submit(one, key, asked) for key, asked in missing.items()]
             try:
                 done, _ = wait(running, return_when=FIRST_EXCEPTION)
-            except BaseException:
+            finally:  # after an error or Ctrl-C nothing new is asked; what is on its way is kept when it comes
                 stopped.set()
-                raise
-            failed = next((each.exception() for each in done if each.exception() is not None), None)
-            if failed is not None:
-                stopped.set()
-                wait(running)
-                lacking = sum(key not in known for key in missing)
-                kept = (
-                    ""
-                    if self.cache is None
-                    else f"; the others are in {self.cache}, and the same call goes on from there"
-                )
-                msg = f"{lacking:,} of {len(missing):,} answers are missing: {failed}{kept}"
-                raise ModelError(msg) from failed
+        failed = next((each.exception() for each in running if each in done and each.exception() is not None), None)
+        if isinstance(failed, ModelError):
+            lacking = sum(key not in known for key in missing)
+            where = "" if kept is None else f"; the others are in {kept.path}, and the same call goes on from there"
+            msg = f"{lacking:,} of {len(missing):,} answers are missing: {failed}{where}"
+            raise ModelError(msg) from failed
+        if failed is not None:
+            raise failed
 
-    def _answer(self, asked: dict[str, Any]) -> Completion:
-        """Return one answer, after as many tries as it takes."""
+    def _answer(self, asked: dict[str, Any], pausing: Callable[[float], bool]) -> Completion:
+        """Return one answer, after as many tries as it takes; ``pausing`` says whether the run was stopped meanwhile."""
         body = {key: value for key, value in asked.items() if key != "prompt" and value != []}
         body |= (
             {"messages": [{"role": "user", "content": asked["prompt"]}]} if self.chat else {"prompt": asked["prompt"]}
         )
-        headers = {"Authorization": f"Bearer {os.environ[self.api_key_env]}"} if self.api_key_env else {}
-        url = f"{self.url}/{'chat/' if self.chat else ''}completions"
+        url, key = f"{self.url}/{'chat/' if self.chat else ''}completions", self._key()
         for attempt in range(self.retries + 1):
+            again, pause = True, None
             try:
-                response = requests.post(url, json=body, headers=headers, timeout=self.timeout)
+                response = requests.post(url, json=body, timeout=self.timeout, auth=_bearer(key))
                 if response.status_code == 200:
                     return _completion(response.json(), asked["stop"], chat=self.chat)
-                reason = f"{url} answered {response.status_code}: {response.text[:300].strip()}"
-                if response.status_code not in _AGAIN:
-                    raise ModelError(reason)
-                pause = _asked_for(response.headers.get("Retry-After"))
-            except (requests.RequestException, ValueError, KeyError, IndexError, TypeError) as error:
-                reason, pause = f"{url}: {type(error).__name__}: {str(error)[:300]}", None
+                reason = f"answered {response.status_code}: {response.text.strip()}"
+                again, pause = response.status_code in _AGAIN, _asked_for(response.headers.get("Retry-After"))
+            except (requests.RequestException, ValueError, LookupError, TypeError) as error:
+                reason = f"{type(error).__name__}: {error}"
+            reason = f"{url}: {(reason.replace(key, '***') if key else reason):.300}"
+            if not again:
+                msg = f"{reason}. The prompt was {asked['prompt'][:60]!r}…"
+                raise ModelError(msg)
             if attempt < self.retries:
-                pause = min(LONGEST_WAIT, 2.0**attempt * (0.5 + random.random() / 2)) if pause is None else pause
-                logger.info("%s; again in %.1f s", reason, pause)
-                time.sleep(pause)
+                seconds = min(LONGEST_WAIT, 2.0**attempt * (0.5 + random.random() / 2)) if pause is None else pause
+                logger.info("%s; again in %.1f s", reason, seconds)
+                if pausing(seconds):
+                    msg = f"{reason}; not tried again, for the run was stopped"
+                    raise ModelError(msg)
         msg = f"{reason}, after {self.retries + 1} tries"
         raise ModelError(msg)
 
-    def _known(self) -> dict[str, Completion]:
-        """Return the answers in the cache; a last line that was cut off is taken away."""
-        if self.cache is None or not self.cache.exists():
-            return {}
-        found: dict[str, Completion] = {}
-        text = self.cache.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):
-            logger.warning("the last line of %s was cut off; it is asked for again", self.cache)
-            with self.cache.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.decode("utf-8").splitlines(), start=1):
-            try:
-                record = json.loads(line)
-                key = record.pop("key")
-                found[key] = Completion(**record)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                logger.warning("line %d of %s is no answer; it is left out", number, self.cache)
-        return found
+    def _key(self) -> str:
+        return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
+
+
+def _bearer(key: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest] | None:
+    """Return what puts the key into a request; as ``auth`` it has precedence over a ``.netrc``."""
+
+    def signed(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
+    return signed if key else None
 
 
 def _completion(record: dict[str, Any], stop: Sequence[str], *, chat: bool) -> Completion:
     choice, usage = record["choices"][0], record.get("usage") or {}
     written = choice["message"]["content"] if chat else choice["text"]
+    if not isinstance(written, str | None):
+        msg = f"the answer's text is {written!r:.100}"
+        raise TypeError(msg)
     text, stopped = cut(written or "", stop)
     cut_off = choice.get("finish_reason") == "length" and not stopped
     return Completion(text, "length" if cut_off else "stop", usage.get("prompt_tokens"), usage.get("completion_tokens"))
 
 
-def _asked_for(seconds: str | None) -> float | None:
-    """Return how long a server asks to wait, at most a minute; None where it does not say it in seconds."""
-    try:
-        return None if seconds is None else max(0.0, min(LONGEST_WAIT, float(seconds)))
-    except ValueError:
+def _asked_for(when: str | None) -> float | None:
+    """Return how long a server asks to wait, in seconds or until a date, at most a minute; None where it says neither."""
+    if when is None:
         return None
+    try:
+        seconds = float(when)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(when) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):  # no date, or one without a time zone
+            return None
+    return max(0.0, min(LONGEST_WAIT, seconds))

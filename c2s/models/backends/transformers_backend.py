@@ -13,7 +13,7 @@ from c2s.errors import ConfigError
 from c2s.models.backends.base import Completion, cut
 from c2s.models.batching import TOKENS, by_length
 from c2s.models.prefix import PrefixDecoder, RowCache
-from c2s.models.sampling import keyed_gumbel, noise_keys
+from c2s.models.sampling import BYTES_PER_TOKEN, keyed_gumbel, noise_keys
 from c2s.models.text_tokens import TextTokens
 
 ROWS = 256  # answers written together, at most
@@ -22,8 +22,9 @@ ROWS = 256  # answers written together, at most
 class TransformersBackend:
     """A causal language model that is loaded already.
 
-    A prompt is run once for its ``n`` answers. The noise of an answer is its own, by seed, place of the prompt and number of the
-    answer, so that it does not depend on batch-mates but for rounding.
+    A prompt is run once for its ``n`` answers. The noise of an answer is its own, by seed, prompt and number of the answer, so
+    that it does not depend on batch-mates but for rounding. An answer ends where the tokenizer or the model's generation
+    settings say that texts end, as chat models' turns do.
 
     Parameters
     ----------
@@ -33,6 +34,9 @@ class TransformersBackend:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.tokens = model, TextTokens(tokenizer)
+        named = getattr(model.generation_config, "eos_token_id", None)
+        named = named if isinstance(named, list) else [named]
+        self.ends = frozenset(token for token in (self.tokens.end, *named) if token is not None)
 
     def complete(
         self,
@@ -52,9 +56,10 @@ class TransformersBackend:
         if empty := [place for place, each in enumerate(ids) if not each]:
             msg = f"prompt {empty[0]} is empty; a model needs a token to start from"
             raise ConfigError(msg)
-        keys = noise_keys(seed, [str(place) for place in range(len(ids))], n)
+        keys = noise_keys(seed, prompts, n)
         decoder = PrefixDecoder(self.model)
-        rows = max(1, min(ROWS, decoder.rows_per_batch(max_tokens)) // n)
+        beside = BYTES_PER_TOKEN * int(self.model.get_output_embeddings().weight.shape[0])
+        rows = max(1, min(ROWS, decoder.rows_per_batch(max_tokens, beside=beside)) // n)
         found: dict[int, list[Completion]] = {}
         with decoder.attached():
             for places, batch in by_length(ids, tokens=TOKENS.get(decoder.device.type, TOKENS["cpu"]), rows=rows):
@@ -84,7 +89,7 @@ class TransformersBackend:
             for row, token in enumerate(chosen.tolist()):
                 if done[row]:
                     continue
-                if token == self.tokens.end:
+                if token in self.ends:
                     done[row] = True
                     continue
                 written[row].append(token)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from c2s.errors import MissingDependencyError
-from c2s.models.backends.base import Completion
+from c2s.errors import ConfigError, MissingDependencyError
+from c2s.models.backends.base import Completion, answer_seed
 
 
 class VllmBackend:
     """A model in vLLM's engine, in this process; needs ``pip install "c2s[vllm]"`` and a GPU.
 
     vLLM gives the same answers for the same seed on the same versions and hardware, but for rounding that depends on the batch.
+    Written against vLLM's documented interface and tested with a stand-in for it.
 
     Parameters
     ----------
@@ -23,13 +24,23 @@ class VllmBackend:
     **engine
         Further arguments of ``vllm.LLM``.
 
-    Notes
-    -----
-    Copies of a model on many GPUs or machines are servers: ``vllm serve MODEL --data-parallel-size 8``, asked through
-    :class:`c2s.models.backends.openai_server.OpenAIServer`.
+    Raises
+    ------
+    MissingDependencyError
+        vLLM is not installed.
+    ConfigError
+        ``data_parallel_size`` above 1: vLLM has no copies of a dense model in one process. Copies on many GPUs or machines
+        are servers, ``vllm serve MODEL --data-parallel-size 8``, asked through
+        :class:`c2s.models.backends.openai_server.OpenAIServer`.
     """
 
     def __init__(self, model: str, *, tensor_parallel_size: int = 1, **engine: Any) -> None:
+        if engine.get("data_parallel_size", 1) != 1:
+            msg = (
+                f"data_parallel_size={engine['data_parallel_size']}: copies of a model are servers; run "
+                f"`vllm serve {model} --data-parallel-size {engine['data_parallel_size']}` and ask it by OpenAIServer"
+            )
+            raise ConfigError(msg)
         try:
             import vllm
         except ImportError as error:
@@ -50,8 +61,10 @@ class VllmBackend:
     ) -> list[list[Completion]]:
         """Return ``n`` answers to each prompt; see :class:`c2s.models.backends.base.Backend`."""
         settings = [
-            self._sampling(n=n, max_tokens=max_tokens, temperature=temperature, stop=list(stop), seed=seed + place)
-            for place in range(len(prompts))
+            self._sampling(
+                n=n, max_tokens=max_tokens, temperature=temperature, stop=list(stop), seed=answer_seed(seed, prompt)
+            )
+            for prompt in prompts
         ]
         return [
             [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
 from c2s.errors import ConfigError, MissingDependencyError
+from c2s.models.backends.base import answer_seed
 from c2s.models.backends.transformers_backend import TransformersBackend
 from c2s.models.backends.vllm_backend import VllmBackend
 from c2s.models.text_lm import TextLM
@@ -32,12 +35,13 @@ def greedy(backend, prompt, n):
         if token == backend.tokens.end:
             break
         written.append(token)
-    return backend.tokens.tokenizer.decode(written, clean_up_tokenization_spaces=False)
+    return written
 
 
 def test_greedy_answers_are_those_of_full_passes(backend):
     found = backend.complete(PROMPTS, max_tokens=9, temperature=0.0)
-    assert [each.text for (each,) in found] == [greedy(backend, prompt, 9) for prompt in PROMPTS]
+    decode = partial(backend.tokens.tokenizer.decode, clean_up_tokenization_spaces=False)
+    assert [each.text for (each,) in found] == [decode(greedy(backend, prompt, 9)) for prompt in PROMPTS]
     assert all(each.n_tokens == 9 or each.finish_reason == "stop" for (each,) in found)
 
 
@@ -47,6 +51,43 @@ def test_draws_do_not_depend_on_batch_mates(backend):
     assert together[0] == again[0]
     assert len({each.text for each in together[0]}) == 3
     assert together != backend.complete(PROMPTS, max_tokens=6, seed=3, n=3)
+
+
+def test_draws_follow_the_prompt_and_not_its_place(backend):
+    there = backend.complete(PROMPTS, max_tokens=6, seed=2, n=2)
+    turned = backend.complete([*PROMPTS[::-1], PROMPTS[0]], max_tokens=6, seed=2, n=2)
+    assert turned[:-1] == there[::-1]
+    assert turned[-1] == there[0]
+
+
+def test_draws_are_of_the_models_distribution(backend):
+    """First tokens of many answers, as often as a full pass says."""
+    ids = backend.tokens.encode(PROMPTS[2:3])
+    with torch.inference_mode():
+        p = torch.softmax(backend.model(input_ids=torch.tensor(ids)).logits[0, -1].double() / 0.7, dim=-1).numpy()
+    n = 4000
+    (drawn,) = backend.complete(PROMPTS[2:3], max_tokens=1, temperature=0.7, n=n, seed=1)
+    text = [backend.tokens.tokenizer.decode([i], skip_special_tokens=True) for i in range(len(backend.tokens))]
+    expected = dict.fromkeys(text, 0.0)
+    for token, share in enumerate(p):
+        expected[text[token]] += share
+    seen = Counter(each.text for each in drawn)
+    for word, share in expected.items():
+        assert abs(seen[word] / n - share) < 5 * (share * (1 - share) / n) ** 0.5 + 1e-3
+
+
+def test_ends_of_the_generation_settings_end_answers():
+    tokenizer = byte_level()
+    model = transformer("gpt_neox", len(tokenizer))
+    plain = TransformersBackend(model, tokenizer)
+    ((whole,),) = plain.complete(PROMPTS[:1], max_tokens=8, temperature=0.0)
+    first, _, third = greedy(plain, PROMPTS[0], 3)
+    assert first != third
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, third]
+    ((ended,),) = TransformersBackend(model, tokenizer).complete(PROMPTS[:1], max_tokens=8, temperature=0.0)
+    assert whole.text.startswith(ended.text)
+    assert ended.n_tokens <= 2
+    assert (whole.finish_reason, ended.finish_reason) == ("length", "stop")
 
 
 def test_stops_end_answers_and_are_left_out(backend):
@@ -98,10 +139,16 @@ def test_vllm_is_told_what_is_asked(monkeypatch):
         "tensor_parallel_size": 2,
         "dtype": "bfloat16",
     }
-    assert [(s.n, s.max_tokens, s.seed, s.stop) for s in heard["asked"][1]] == [(2, 7, 4, ["#"]), (2, 7, 5, ["#"])]
+    seeds = [answer_seed(4, prompt) for prompt in ("a", "b")]
+    assert [(s.n, s.max_tokens, s.seed, s.stop) for s in heard["asked"][1]] == [(2, 7, seed, ["#"]) for seed in seeds]
     assert [[(c.text, c.finish_reason, c.n_prompt_tokens, c.n_tokens) for c in row] for row in found] == [
         [("B cell", "length", 3, 2)] * 2
     ] * 2
+
+
+def test_copies_in_vllm_are_servers():
+    with pytest.raises(ConfigError, match="vllm serve m --data-parallel-size 4"):
+        VllmBackend("m", data_parallel_size=4)
 
 
 def test_vllm_is_an_extra(monkeypatch):
