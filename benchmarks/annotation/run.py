@@ -1,7 +1,7 @@
 """Cell types of real cells: across two blood data sets, on fine labels, and across species, beside ten baselines.
 
 Run: ``C2S_DATA_DIR=… python -m benchmarks.annotation.run`` (``--rows majority,knn_pca --splits … --seeds 3`` does part of
-it). Every run of split x row x seed is kept below ``runs/`` and not made twice; the card is written when all are there.
+it; ``--server http://localhost:8000/v1 --server-model NAME`` adds the row of a model behind a server). Every run of split x row x seed is kept below ``runs/`` and not made twice; the card is written when all are there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.annotation.asked_rows import asked_model
 from benchmarks.annotation.c2s_rows import c2s_rows
 from benchmarks.annotation.splits import Split, splits
 from benchmarks.card import ROOT, Figure, write_card
@@ -39,6 +41,7 @@ BAR_SPLITS = ("pbmc3k to pbmc4k", "pbmc3k, fine labels")
 # a run counts for the sources that made it; rows of c2s rest on the packages of the second line as well
 SOURCES = ("cells", "sentences", "baselines", "metrics", "results.py", "stats.py")
 MODEL_SOURCES = ("tasks", "models", "training", "engines/constraint.py")
+ASKED_SOURCES = ("tasks", "models/asked_annotation.py", "models/backends")
 
 
 def rows(seconds: float) -> dict[str, Callable[[], Annotator]]:
@@ -59,7 +62,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="budget of training a network")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--server", help="URL of an OpenAI-compatible server, up to and with /v1")
+    parser.add_argument("--server-model", help="name of the model there")
+    parser.add_argument("--server-key-env", help="environment variable that holds the server's key")
+    parser.add_argument(
+        "--server-completions", action="store_true", help="the model completes texts and holds no chats"
+    )
     asked = parser.parse_args()
+    if bool(asked.server) != bool(asked.server_model):
+        parser.error("--server and --server-model belong together")
     place = os.environ.get("C2S_DATA_DIR")
     if not place:
         msg = "set C2S_DATA_DIR to the folder that holds pbmc3k/, pbmc4k_soupx/ and pancreas_human_mouse/"
@@ -67,6 +78,12 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(asked.threads)
     makers, chosen = rows(asked.seconds), splits(Path(place))
+    if asked.server:
+        row = "asked_" + re.sub(r"[^\w.-]+", "_", asked.server_model)
+        makers[row] = partial(
+            asked_model, asked.server, asked.server_model, cache=CACHE / f"{row}.jsonl",
+            api_key_env=asked.server_key_env, chat=not asked.server_completions,
+        )  # fmt: skip
     grid = [(split, row, seed) for split in chosen for row in makers for seed in range(asked.seeds)]
     wanted_rows = set(asked.rows.split(",")) if asked.rows else set(makers)
     wanted_splits = set(asked.splits.split(";")) if asked.splits else set(chosen)
@@ -93,11 +110,12 @@ def main() -> None:
 
 def run_path(split: str, row: str, seed: int, *, seconds: float, threads: int, cache: Path = CACHE) -> Path:
     """Return where a run is kept; the name holds a hash of the sources and settings that decide it."""
-    names = SOURCES + (MODEL_SOURCES if row.startswith("c2s") else ())
+    kind = next((kind for kind in ("c2s", "asked") if row.startswith(kind)), None)
+    names = SOURCES + {"c2s": MODEL_SOURCES, "asked": ASKED_SOURCES, None: ()}[kind]
     budget = (seconds, threads) if row.startswith("c2s") or row in NETWORKS else ()
     here = Path(__file__).parent
     files = [file for name in names for file in sorted((ROOT / "c2s" / name).rglob("*.py")) or [ROOT / "c2s" / name]]
-    files += [here / "labels.py", here / "splits.py", *([here / "c2s_rows.py"] if row.startswith("c2s") else [])]
+    files += [here / "labels.py", here / "splits.py", *([here / f"{kind}_rows.py"] if kind else [])]
     key = hash_of({str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in files}, list(budget))
     return cache / "_".join(word.strip(",") for word in split.split()) / f"{row}-{seed}-{key}.json"
 
@@ -190,6 +208,7 @@ def notes(seconds: float, threads: int) -> list[str]:
         "The labels of both blood data sets were made from clusters, so a T cell's subtype is itself a guess; of pbmc3k the platelets are left out, dendritic cells and monocytes are mononuclear phagocytes (benchmarks/annotation/labels.py). The fine labels are split at random within label, 30 % asked. pancreas: 35 cells a type and species, genes by human symbol.",
         f"Networks: about {seconds:,.0f} s of training on {threads} thread(s), search of settings included; settings are chosen on a tenth of the training cells. scgpt_architecture and geneformer_architecture share their namesakes' architecture at a small size, not their pre-training: 'same data, same budget'. Weights of scGPT are out of reach here, so the rows 'frozen + probe' and 'fine-tuned' have no numbers.",
         "Cells per second: raw counts to probabilities, fitting left out.",
+        "A model asked in words (rows asked_…) is told the labels and trained on no cell; it counts as certain of what it says, and an answer that cannot be read is wrong.",
     ]  # fmt: skip
 
 

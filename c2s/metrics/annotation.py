@@ -45,8 +45,8 @@ def annotation_scores(
     ----------
     truth : array-like of str, shape (n,)
     predicted : DataFrame, shape (n, n_classes), or array-like of str, shape (n,)
-        Probabilities, columns named by class (the first of equals is the prediction), or labels; a missing label was not
-        parsed, one outside ``classes`` is wrong.
+        Probabilities, columns named by class (the first of equals is the prediction), or labels; a missing label and a row
+        of zeros were not parsed, a label outside ``classes`` is wrong.
     classes : sequence of str
         Every label there is; those of ``truth`` and the columns of ``predicted`` are among them.
     parsed : array-like of bool, shape (n,), optional
@@ -66,12 +66,11 @@ def annotation_scores(
     true = _codes(truth, names)
     n = len(true)
     said, confidence = _answers(predicted, names, n)
+    mask = ~_missing(predicted) if confidence is None else confidence > 0
     if parsed is not None:
         mask = np.asarray(parsed, dtype=bool)
         _require_length(len(mask), n, "parsed")
-        said = np.where(mask, said, _WRONG)
-    else:
-        mask = np.ones(n, dtype=bool) if isinstance(predicted, pd.DataFrame) else ~_missing(predicted)
+    said = np.where(mask, said, _WRONG)
     correct = (said == true).astype(np.float64)
     accuracy = bootstrap_interval(correct, seed=seed, n_resamples=N_RESAMPLES)
     balanced = bootstrap_interval(correct, strata=true, seed=seed, n_resamples=N_RESAMPLES)

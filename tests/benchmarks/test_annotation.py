@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks.annotation import run as benchmark
+from benchmarks.annotation.asked_rows import Asked
 from benchmarks.annotation.labels import PBMC3K_TO_PBMC4K
 from benchmarks.annotation.splits import Split, held_out, labelled, splits
 from c2s.baselines.linear import Majority
 from c2s.errors import MissingDependencyError
+from c2s.models.backends.base import Completion
 from tests.baselines.planted import planted
 
 
@@ -36,6 +38,35 @@ def test_a_run_says_what_it_found_and_what_it_cost(split):
         raise MissingDependencyError("not installed")
 
     assert benchmark.one_run(split, missing, 0) == {"reason": "not installed"}
+
+
+def test_a_model_that_answers_in_words_is_a_row(split):
+    heard = []
+
+    class Words:
+        """Right about one cell in two; the other answers are no label."""
+
+        def complete(self, prompts, *, temperature, n=1, **settings):
+            assert temperature == 0 and n == 1
+            heard.extend(prompts)
+            truth = split.test.obs["label"]
+            said = [label if i % 2 else "I cannot tell" for i, label in enumerate(truth)]
+            return [[Completion(text, "stop")] for text in said]
+
+    found = benchmark.one_run(split, lambda: Asked(Words(), "words-7b"), 0)
+    scores = {name: score["value"] for name, score in found["scores"].items()}
+    assert scores["parse rate"] == 0.5 and scores["accuracy"] == pytest.approx(0.5)
+    assert found["name"] == "words-7b, told the labels, asked in words"
+    assert len(heard) == split.test.n_obs
+    assert all("type 0; type 1; type 2; type 3" in prompt and "GENE" in prompt for prompt in heard)
+
+
+def test_the_row_of_a_server_goes_with_its_sources(tmp_path):
+    names = {
+        row: benchmark.run_path("a", row, 0, seconds=1, threads=1, cache=tmp_path).name.split("-")[-1]
+        for row in ("majority", "c2s_mini", "asked_m")
+    }
+    assert len(set(names.values())) == 3
 
 
 def test_figures_are_medians_with_the_widest_interval_and_the_bar(split):

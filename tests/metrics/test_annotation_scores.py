@@ -52,6 +52,13 @@ def probabilities(rng, n, sharpness):
     return pd.DataFrame(raw, columns=CLASSES)
 
 
+def test_a_row_of_zeros_was_not_parsed():
+    table = pd.DataFrame({"a": [0.0, 1.0, 0.0, 0.0], "b": [0.0, 0.0, 1.0, 0.0]})
+    rows = {row.metric: row.value for row in annotation_scores(["a", "a", "b", "b"], table, classes=["a", "b"], seed=0)}
+    assert rows["parse rate"] == rows["accuracy"] == 0.5
+    assert rows["expected calibration error, 10 bins of equal width"] == 0.0  # certain and right, or silent
+
+
 def test_calibration_error_of_its_definition():
     rng = np.random.default_rng(0)
     table = probabilities(rng, 300, 0.7)
