@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.annotation.asked_rows import asked_model
+from benchmarks.annotation.asked_rows import Asked, asked_model
 from benchmarks.annotation.c2s_rows import c2s_rows
 from benchmarks.annotation.splits import Split, splits
 from benchmarks.card import ROOT, Figure, write_card
@@ -135,7 +135,7 @@ def one_run(split: Split, maker: Callable[[], Annotator], seed: int) -> dict[str
     return {
         "name": annotator.name,
         "scores": {row.metric: {"value": row.value, "low": row.low, "high": row.high, "reason": row.reason} for row in found},
-        "cells_per_second": split.test.n_obs / (done - fitted),
+        "cells_per_second": None if isinstance(annotator, Asked) else split.test.n_obs / (done - fitted),
         "fit_seconds": fitted - begun,
         "seconds": done - begun,
         "setting": plain(getattr(annotator, "setting_", None)),
@@ -150,7 +150,8 @@ def told(run: dict[str, Any]) -> str:
     if "reason" in run:
         return run["reason"]
     scores = ", ".join(f"{name.partition(',')[0]} {score['value']:.3f}" for name, score in run["scores"].items())
-    return f"{scores}; fit {run['fit_seconds']:.1f} s, {run['cells_per_second']:,.0f} cells/s"
+    speed = "" if run["cells_per_second"] is None else f", {run['cells_per_second']:,.0f} cells/s"
+    return f"{scores}; fit {run['fit_seconds']:.1f} s{speed}"
 
 
 def figures(made: dict[tuple[str, str, int], dict[str, Any]]) -> list[Figure]:
@@ -174,8 +175,13 @@ def figures(made: dict[tuple[str, str, int], dict[str, Any]]) -> list[Figure]:
             high = max((score["high"] for score in scores if score["high"] is not None), default=None)
             bar, met, reason = _bar(made, split, row, value) if metric == "macro F1" else (None, None, None)
             found.append(Figure(name, value, low, high, n=n, seeds=seeds, bar=bar, met=met, reason=reason))
-        speed = statistics.median(run["cells_per_second"] for run in runs.values())
-        found.append(Figure(f"{split}, {row}: cells annotated per second", speed, seeds=seeds))
+        name, speeds = f"{split}, {row}: cells annotated per second", [run["cells_per_second"] for run in runs.values()]
+        if None in speeds:  # kept answers cost no time
+            found.append(
+                Figure(name, None, seeds=seeds, reason="the speed of a server is its own, and answers are kept")
+            )
+        else:
+            found.append(Figure(name, statistics.median(speeds), seeds=seeds))
     return found
 
 

@@ -56,6 +56,9 @@ def test_a_model_that_answers_in_words_is_a_row(split):
     found = benchmark.one_run(split, lambda: Asked(Words(), "words-7b"), 0)
     scores = {name: score["value"] for name, score in found["scores"].items()}
     assert scores["parse rate"] == 0.5 and scores["accuracy"] == pytest.approx(0.5)
+    assert "cells/s" not in benchmark.told(found)
+    speed = benchmark.figures({("a", "asked_m", 0): found})[-1]
+    assert (speed.value, speed.reason) == (None, "the speed of a server is its own, and answers are kept")
     assert found["name"] == "words-7b, told the labels, asked in words"
     assert len(heard) == split.test.n_obs
     assert all("type 0; type 1; type 2; type 3" in prompt and "GENE" in prompt for prompt in heard)
