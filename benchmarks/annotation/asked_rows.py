@@ -14,7 +14,9 @@ from c2s.models.backends.base import Backend
 from c2s.models.backends.openai_server import OpenAIServer
 from c2s.sentences.encode import encode
 
-SETTINGS: dict[str, Any] = {"n_genes": 200, "wording": 0, "max_tokens": 32}
+N_GENES = 200
+CHAT: dict[str, Any] = {"max_tokens": 2048, "stop": ()}  # some think first, and end their turn themselves
+COMPLETIONS: dict[str, Any] = {"max_tokens": 32, "stop": ("\n",)}
 TIMEOUT = 600.0  # seconds: a server on the same processors takes its time
 
 
@@ -26,10 +28,13 @@ class Asked:
     backend : Backend
     model : str
         What answers, for the row's name.
+    **settings
+        Of :func:`c2s.models.asked_annotation.ask_for_types`.
     """
 
-    def __init__(self, backend: Backend, model: str) -> None:
-        self.backend, self.setting_ = backend, {"model": model, **SETTINGS}
+    def __init__(self, backend: Backend, model: str, **settings: Any) -> None:
+        self.backend, self.settings = backend, {"n_genes": N_GENES, **settings}
+        self.setting_ = {"model": model, **self.settings}
         self.name = f"{model}, told the labels, asked in words"
         self.labels: list[str] = []
 
@@ -40,8 +45,8 @@ class Asked:
 
     def predict_proba(self, adata: AnnData) -> pd.DataFrame:
         """Return 1 for the label of an answer; a row of zeros where it could not be read."""
-        sentences = encode(adata, n_genes=SETTINGS["n_genes"])
-        table = ask_for_types(self.backend, sentences, labels=self.labels, tell_labels=True, **SETTINGS)
+        sentences = encode(adata, n_genes=self.settings["n_genes"])
+        table = ask_for_types(self.backend, sentences, labels=self.labels, tell_labels=True, **self.settings)
         said = table["label"].to_numpy(dtype=object)[:, None] == np.array(self.labels, dtype=object)
         return pd.DataFrame(said.astype(float), index=adata.obs_names, columns=self.labels)
 
@@ -49,4 +54,4 @@ class Asked:
 def asked_model(url: str, model: str, *, cache: Path, api_key_env: str | None, chat: bool) -> Asked:
     """Return the row of a model behind a server; its answers are kept in ``cache`` and asked for once."""
     server = OpenAIServer(url, model, cache=cache, api_key_env=api_key_env, chat=chat, timeout=TIMEOUT)
-    return Asked(server, model)
+    return Asked(server, model, **(CHAT if chat else COMPLETIONS))

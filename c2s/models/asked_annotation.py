@@ -36,6 +36,7 @@ def ask_for_types(
     columns: Columns = None,
     tell_labels: bool = False,
     max_tokens: int = 32,
+    stop: Sequence[str] = ("\n",),
     temperature: float = 0.0,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -52,8 +53,9 @@ def ask_for_types(
         Of the task :class:`c2s.tasks.CellTypeAnnotation`.
     tell_labels : bool
         List the labels in front of the prompt: for general models, which were not trained on them.
-    max_tokens, temperature, seed
-        Of :meth:`c2s.models.backends.base.Backend.complete`.
+    max_tokens, stop, temperature, seed
+        Of :meth:`c2s.models.backends.base.Backend.complete`. An answer is one line; a chat model that thinks before it answers
+        needs ``stop=()`` and room for its thoughts.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def ask_for_types(
         head + render_text(task.prompt(sentences, i, fields=known | fields([i])), symbols, task.style)
         for i in range(len(sentences))
     ]
-    written = backend.complete(asked, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=("\n",))
+    written = backend.complete(asked, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop)
     rows: list[tuple[str | None, bool, str, str | None]] = []
     for (answer,) in written:
         text = (

@@ -116,7 +116,13 @@ class OpenAIServer:
             if missing:
                 self._ask(missing, known, kept)
         flat = [known[key] for key in keys]
-        return [flat[start : start + n] for start in range(0, len(flat), n)]
+        found = [flat[start : start + n] for start in range(0, len(flat), n)]
+        if n > 1 and temperature > 0 and found and all(len({each.text for each in row}) == 1 for row in found):
+            logger.warning(
+                "the %d answers of each of %d prompts are one text; does the server draw, and does it read seed=? (transformers "
+                "serve draws where the checkpoint's generation_config.json says do_sample)", n, len(found),
+            )  # fmt: skip
+        return found
 
     def _ask(self, missing: dict[str, dict[str, Any]], known: dict[str, Completion], kept: AnswerFile | None) -> None:
         """Ask for what is missing and put it into ``known`` and the file."""

@@ -144,6 +144,18 @@ def test_any_text_is_kept_as_it_is(text, tmp_path):
     assert len(script.asked) == 1
 
 
+def test_a_server_that_does_not_draw_is_noticed(caplog):
+    with served(Scripted(echo)) as url:
+        OpenAIServer(url, "m").complete(["p", "q"], max_tokens=5, n=2, temperature=0.0)
+        assert not caplog.text
+        OpenAIServer(url, "m").complete(["p", "q"], max_tokens=5, n=2)
+    assert "the 2 answers of each of 2 prompts are one text" in caplog.text
+    caplog.clear()
+    with served(Scripted(lambda body, number: answer(str(number)))) as url:
+        OpenAIServer(url, "m").complete(["p", "q"], max_tokens=5, n=2)
+    assert not caplog.text
+
+
 def test_a_full_disk_costs_no_answer(tmp_path, monkeypatch):
     script, cache, write = Scripted(echo), tmp_path / "a", os.write
 
@@ -289,3 +301,12 @@ def test_a_general_model_is_asked_for_types():
     assert table["label"].tolist() == [None, "natural killer cell"] * 2
     assert table["reason"].iloc[0]
     assert table.index.equals(sentences.obs.index)
+
+
+def test_a_model_that_thinks_is_not_stopped_at_a_line_break():
+    script = Scripted(lambda body, number: answer("\n\nB cell"))
+    with served(script) as url:
+        server = OpenAIServer(url, "m")
+        assert not ask_for_types(server, cells(2), labels=LABELS)["parsed"].any()
+        assert ask_for_types(server, cells(2), labels=LABELS, stop=())["label"].tolist() == ["B cell"] * 2
+    assert {str(body.get("stop")) for _, body in script.asked} == {"['\\n']", "None"}
