@@ -219,7 +219,8 @@ def test_broken_lines_of_the_cache_are_asked_again(tmp_path, caplog):
         lines = cache.read_text().splitlines(keepends=True)
         broken = b"[]\n\xff\x00\n" + lines[0].replace('"stop"', '"stopp"').encode()
         cache.write_bytes(lines[0].encode() + broken + lines[1].encode() + lines[2][:20].encode())
-        assert server.complete(["p", "q", "r"], max_tokens=5) == found
+        for _ in range(2):  # what is asked again stands on a line of its own
+            assert server.complete(["p", "q", "r"], max_tokens=5) == found
     assert len(script.asked) == 4
     assert all(f"line {number} of" in caplog.text for number in (2, 3, 4))
     assert "line 1 of" not in caplog.text
