@@ -117,10 +117,10 @@ def test_the_place_of_a_run_depends_on_what_decides_it(tmp_path):
 
 
 def test_a_language_model_is_a_row_like_the_others(question, monkeypatch):
-    monkeypatch.setattr(c2s_rows, "PASSES", 1)
+    monkeypatch.setattr(c2s_rows, "STEPS", 3)
     found, chosen = c2s_rows.language_model(question, 0, told="lr")
     assert list(found.columns) == ["alone", "pair"] and len(found) == 80
-    assert np.allclose(found.sum(axis=1), 1) and chosen["steps"] == 5
+    assert np.allclose(found.sum(axis=1), 1) and chosen["steps"] == 3
     assert set(c2s_rows.c2s_rows("starmap, layer")) >= {"c2s_mini", "c2s_mini+permuted"}
     assert set(c2s_rows.c2s_rows("her2st, region")) == {"c2s_mini"}
 
