@@ -67,6 +67,6 @@ class TrainedHere:
         return found.rename(columns={name: name[2:-1] for name in found.columns})
 
 
-def c2s_rows(seconds: float) -> dict[str, Callable[[], Annotator]]:
-    """Return what makes the annotator of each row, names starting with ``c2s``; all stay far below ``seconds`` of training."""
+def c2s_rows() -> dict[str, Callable[[], Annotator]]:
+    """Return what makes the annotator of each row, names starting with ``c2s``; steps are set by passes, not by seconds."""
     return {"c2s_mini": partial(TrainedHere, "c2s-mini")}

@@ -50,7 +50,7 @@ def rows(seconds: float) -> dict[str, Callable[[], Annotator]]:
     return {
         **{name: ANNOTATORS[name] for name in (*CHEAP, "celltypist")},
         **{name: partial(ANNOTATORS[name], budget=budget) for name in NETWORKS},
-        **c2s_rows(seconds),
+        **c2s_rows(),
     }
 
 

@@ -29,6 +29,8 @@ from benchmarks.serving.drugs import CASES, library_figures
 from benchmarks.serving.floor import matrix_rate, pass_flops
 from c2s.models.batching import TOKENS
 from c2s.models.text_lm import TextLM
+from c2s.tasks.base import Genes
+from c2s.tasks.wording import render_text
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,6 @@ def main() -> None:
 def beside_the_reference(cells: ad.AnnData, labels: list[str], model: TextLM, reference: Any) -> list[Figure]:
     """Return the ratios on one checkpoint, and the share of the floor."""
     sentences = model.encode(cells[:OURS].copy())
-    task = model.task("cell_type_annotation")
     prompts = prompts_of(model, sentences)
     answers = model.label_tokens(labels, sentences.vocabulary)
     longest = max(map(len, answers))
@@ -148,7 +149,6 @@ def beside_the_reference(cells: ad.AnnData, labels: list[str], model: TextLM, re
             reason=None if apart <= 1e-5 else "rounding",
         )
     )
-    assert task.n_genes == N_GENES
     return figures
 
 
@@ -175,8 +175,6 @@ def gene_tokens(cells: ad.AnnData, labels: list[str], model: TextLM, theirs: flo
 
 def prompts_of(model: TextLM, sentences: c2s.CellSentences) -> list[str]:
     """Return the prompts of both sides as text."""
-    from c2s.tasks.wording import render_text
-
     task = model.task("cell_type_annotation")
     fields = {"organism": "Homo sapiens"}
     return [
@@ -187,16 +185,12 @@ def prompts_of(model: TextLM, sentences: c2s.CellSentences) -> list[str]:
 
 def task_prompt(model: TextLM, conditions: dict[str, str], vocabulary: c2s.GeneVocabulary) -> str:
     """Return the prompt that asks for a cell, as text."""
-    from c2s.tasks.wording import render_text
-
     task = model.task("cell_generation")
     return render_text(task.prompt(conditions, n_genes=N_GENES), vocabulary.symbols, task.style)
 
 
 def _tokens_written(model: TextLM, vocabulary: c2s.GeneVocabulary, conditions: dict[str, str]) -> list[int]:
     """Return the tokens of each sentence that a round generates."""
-    from c2s.tasks.base import Genes
-
     cells = model.generate(vocabulary, n=GENERATED, n_genes=N_GENES, conditions=conditions)
     style = model.task("cell_generation").style
     parts = [(Genes(cells.row(i)),) for i in range(len(cells))]

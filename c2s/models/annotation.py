@@ -92,9 +92,9 @@ def _picked(decoder: PrefixDecoder, states: Tensor, wanted: Tensor, n_tokens: in
 
 
 def checked_labels(labels: Sequence[str]) -> list[str]:
-    """Return the labels as a list; fewer than two, or one twice, is a ConfigError."""
+    """Return the labels as a list; fewer than two, one twice, or one without a word is a ConfigError."""
     names = list(labels)
-    if len(names) < 2 or len(set(names)) != len(names):
+    if len(names) < 2 or len(set(names)) != len(names) or not all(map(str.strip, names)):
         msg = f"labels must be at least two different names, found {names}"
         raise ConfigError(msg)
     return names

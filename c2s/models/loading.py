@@ -11,6 +11,7 @@ from c2s.models.cell_lm import CellLM, load_cell_lm
 from c2s.models.checkpoint import Quantization, read_checkpoint
 from c2s.models.settings import SETTINGS_FILE
 from c2s.models.text_lm import TextLM
+from c2s.tasks.prompt_set import prompt_set
 
 
 def load_model(
@@ -62,7 +63,7 @@ def load_model(
     ModelError
         The files do not belong together or were written by a newer c2s.
     ConfigError
-        Settings that contradict each other.
+        Settings that contradict each other, or ``prompts`` that there are not.
     MissingDependencyError
         ``quantization`` without its extra, or ``prompts`` of a package that is not installed.
     """
@@ -73,6 +74,7 @@ def load_model(
             msg = f"{folder} is a model of c2s train, which takes no {', '.join(wrong)}; give device= and dtype= only"
             raise ConfigError(msg)
         return load_cell_lm(folder, device=device, dtype=dtype)
+    prompt_set(prompts, "cell_type_annotation")  # before minutes of loading
     model, tokenizer = read_checkpoint(
         str(source), device=device, dtype=dtype, device_map=device_map, quantization=quantization,
         adapter=None if adapter is None else os.fspath(adapter), download=download, trust_remote_code=trust_remote_code,

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from c2s.cells.genes import listed
 from c2s.errors import ConfigError
 from c2s.models.annotation import checked_labels, label_log_likelihood, label_table, log_prior
+from c2s.models.answers import with_columns
 from c2s.models.asked_annotation import ask_for_types, organism_of
 from c2s.models.backends.transformers_backend import TransformersBackend
 from c2s.models.embedding import Passage
@@ -116,6 +117,9 @@ class TextLM(CellReader):
         DataFrame
             Indexed like ``sentences.obs``: ``label``, ``probability``, ``margin`` and one column ``p(<label>)`` per label.
         """
+        if isinstance(prior, str) and prior not in ("uniform", CONTENT_FREE):
+            msg = f"prior={prior!r}; choose 'uniform', {CONTENT_FREE!r} or a mapping of labels to probabilities"
+            raise ConfigError(msg)
         task, names = self.task("cell_type_annotation", wording=wording), checked_labels(labels)
         answers = self.label_tokens(names, sentences.vocabulary, wording=wording)
         fields = task.fields(sentences.obs, columns)
@@ -182,7 +186,7 @@ class TextLM(CellReader):
         Returns
         -------
         CellSentences
-            ``obs`` has a column per condition and ``seed``.
+            ``obs`` has a column per condition and ``seed``; a condition called ``seed`` is kept as ``condition_seed``.
         """
         if n < 1:
             msg = f"n is {n}; ask for at least one cell"
@@ -207,7 +211,8 @@ class TextLM(CellReader):
             written = sample_texts(decoder, prompt, constraint, keys, temperature=temperature, done=bar.update)
         texts = self.tokens.tokenizer.batch_decode(written, clean_up_tokenization_spaces=False)
         lists = [task.parse(text, vocabulary=vocabulary) for text in texts]
-        obs = pd.DataFrame({**{key: [value] * n for key, value in asked.items()}, "seed": seed}, index=names)
+        obs = pd.DataFrame({key: [value] * n for key, value in asked.items()}, index=names)
+        obs = with_columns(obs, {"seed": seed}, owner="condition", rows=np.arange(n))
         return CellSentences.from_lists(lists, vocabulary, obs=obs, encoding=Encoding(n_genes=longest))
 
     def encode(self, adata: AnnData, *, layer: str | None = None) -> CellSentences:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from c2s.training.composition import (
     Composition,
     chosen_columns,
     composition,
+    drawn_templates,
     joined,
     known_values,
     percent,
@@ -162,12 +162,10 @@ def captions(facts: list[ClusterFacts], *, per_cluster: int = 1, seed: int = 0) 
     ConfigError
         ``per_cluster`` is below 1, or above the number of templates.
     """
-    if not 1 <= per_cluster <= len(TEMPLATES):
-        msg = f"per_cluster={per_cluster}; expected 1 to {len(TEMPLATES)}, the number of templates"
-        raise ConfigError(msg)
-    written = []
-    for each in facts:
-        rng = np.random.default_rng([seed, zlib.crc32(each.cluster.encode())])
-        drawn = rng.permutation(len(TEMPLATES))[:per_cluster].tolist()
-        written += [Caption(caption_text(each, template), each, template) for template in drawn]
-    return written
+    names = [each.cluster for each in facts]
+    drawn = drawn_templates(names, wanted=per_cluster, of=len(TEMPLATES), argument="per_cluster", seed=seed)
+    return [
+        Caption(caption_text(each, template), each, template)
+        for each, templates in zip(facts, drawn, strict=True)
+        for template in templates
+    ]

@@ -1,7 +1,8 @@
-"""What cells are made up of: their types with counts, percentages as text, and the values they agree on."""
+"""What cells are made up of: their types with counts, percentages as text, the values they agree on, and templates to say it in."""
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -58,3 +59,18 @@ def chosen_columns(obs: pd.DataFrame, columns: Mapping[str, str] | None, names: 
 def known_values(values: np.ndarray) -> tuple[str, ...]:
     """Return the distinct values, the most frequent first; missing ones are left out."""
     return tuple(value for value, _ in composition(value for value in values if not pd.isna(value)))
+
+
+def drawn_templates(names: Sequence[str], *, wanted: int, of: int, argument: str, seed: int) -> list[list[int]]:
+    """Return, for each name, ``wanted`` different templates of ``of``, drawn by ``seed`` and that name.
+
+    Raises
+    ------
+    ConfigError
+        ``wanted``, which the caller names ``argument``, is below 1 or above ``of``.
+    """
+    if not 1 <= wanted <= of:
+        msg = f"{argument}={wanted}; expected 1 to {of}, the number of templates"
+        raise ConfigError(msg)
+    keys = [[seed, zlib.crc32(name.encode())] for name in names]
+    return [np.random.default_rng(key).permutation(of)[:wanted].tolist() for key in keys]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from c2s.cells.reading import complete_column
-from c2s.errors import ConfigError
 from c2s.tasks.text_task import Columns
 from c2s.tasks.wording import fill
 from c2s.training.composition import (
     Composition,
     chosen_columns,
     composition,
+    drawn_templates,
     joined,
     known_values,
     percent,
@@ -123,12 +122,10 @@ def summaries(facts: list[SummaryFacts], *, per_dataset: int = 1, seed: int = 0)
     ConfigError
         ``per_dataset`` is below 1, or above the number of templates.
     """
-    if not 1 <= per_dataset <= len(TEMPLATES):
-        msg = f"per_dataset={per_dataset}; expected 1 to {len(TEMPLATES)}, the number of templates"
-        raise ConfigError(msg)
-    written = []
-    for each in facts:
-        rng = np.random.default_rng([seed, zlib.crc32(each.dataset.encode())])
-        drawn = rng.permutation(len(TEMPLATES))[:per_dataset].tolist()
-        written += [Summary(summary_text(each, template), each, template) for template in drawn]
-    return written
+    names = [each.dataset for each in facts]
+    drawn = drawn_templates(names, wanted=per_dataset, of=len(TEMPLATES), argument="per_dataset", seed=seed)
+    return [
+        Summary(summary_text(each, template), each, template)
+        for each, templates in zip(facts, drawn, strict=True)
+        for template in templates
+    ]

@@ -96,8 +96,11 @@ def test_corrections_for_length_and_prior(bpe):
     np.testing.assert_allclose(free.filter(like="p("), 0.25, atol=1e-5)  # nothing is left of a cell of nothing
     with pytest.raises(ConfigError, match="probability above 0"):
         model.annotate(sentences, labels=LABELS, prior={"B cell": 1.0})
-    with pytest.raises(ConfigError, match="at least two"):
-        model.annotate(sentences, labels=["B cell"])
+    for wrong in (["B cell"], ["B cell", "B cell"], ["B cell", " "]):
+        with pytest.raises(ConfigError, match="at least two"):
+            model.annotate(sentences, labels=wrong)
+    with pytest.raises(ConfigError, match="prior='training'"):
+        model.annotate(sentences, labels=LABELS, prior="training")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -246,6 +249,8 @@ def test_what_cannot_be_loaded(tmp_path, monkeypatch):
     weights.rename(folder / "pytorch_model.bin")
     with pytest.raises(ArtefactError, match="pickled weights only"):
         c2s.load_model(folder)
+    with pytest.raises(ConfigError, match="gpt"):
+        c2s.load_model(folder, prompts="gpt")
     with pytest.raises(ConfigError, match="give one of them"):
         c2s.load_model(folder, device="cpu", device_map="auto")
     whole = saved(tmp_path / "whole")
@@ -283,7 +288,8 @@ def test_generated_cells_hold_known_genes_once(family, tokenizer):
     assert len({cells.text(i) for i in range(70)}) > 30
     again = model.generate(VOCABULARY, n=5, n_genes=12, min_genes=2, seed=3, cell_type="B cell", organism="human")
     assert [again.text(i) for i in range(5)] == [cells.text(i) for i in range(5)]
-    greedy = model.generate(VOCABULARY, n=3, n_genes=5, temperature=0.0)
+    greedy = model.generate(VOCABULARY, n=3, n_genes=5, temperature=0.0, conditions={"seed": "oak"})
+    assert greedy.obs[["condition_seed", "seed"]].iloc[0].tolist() == ["oak", 0]
     assert len({greedy.text(i) for i in range(3)}) == 1
 
 
