@@ -22,7 +22,8 @@ IMPLEMENTATION = "c2s_shared_prefix"
 _UNSUPPORTED = ("position_bias", "s_aux")
 _LOGIT_FACTORS = ("logit_scale", "logits_scaling", "logits_scale")  # of Cohere, Granite and the like
 ROWS_PER_BATCH = 2048  # at most
-BATCH_BYTES = {"cpu": 3 << 28, "cuda": 1 << 32}  # what the rows of a batch may hold; other devices are taken for a CPU
+FEW = 4  # queries of a row and head
+BATCH_BYTES = {"cpu": 1 << 31, "cuda": 1 << 32}  # what the rows of a batch may hold at most; a CPU gives no page that is not written to
 
 
 def shared_prefix_attention(
@@ -62,7 +63,9 @@ def shared_prefix_attention(
     if prefix is not None and window is not None:
         near = near & (prefix.places[:, None, -length:, None] - prefix.places[:, None, None, :] < window)
     grouped = (query * scale).reshape(rows, kv, group * length, width)
-    own = _capped(grouped @ key.transpose(2, 3), cap).view(rows, kv, group, length, -1)
+    # keys first: for few queries, as in decoding, the product then reads the keys at the speed of memory
+    own = (key @ grouped.transpose(2, 3)).transpose(2, 3) if group * length <= FEW else grouped @ key.transpose(2, 3)
+    own = _capped(own, cap).reshape(rows, kv, group, length, -1)
     own = own.masked_fill(~near[:, :, None], torch.finfo(own.dtype).min)
     if prefix is None or first:
         weights = torch.softmax(own, dim=-1)
