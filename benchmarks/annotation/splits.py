@@ -76,11 +76,11 @@ def _fine(data: Path, seed: int) -> Split:
     return Split(cells[~test].copy(), cells[test].copy())
 
 
-def held_out(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return a mask of :data:`TEST_SHARE` of the cells of each label, at least one of each."""
+def held_out(labels: np.ndarray, seed: int, *, share: float = TEST_SHARE) -> np.ndarray:
+    """Return a mask of a share of the cells of each label, at least one of each."""
     rng = np.random.default_rng(seed)
     mask = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        mask[rows[: max(1, round(TEST_SHARE * len(rows)))]] = True
+        mask[rows[: max(1, round(share * len(rows)))]] = True
     return mask

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 THREADS = 2
 ROUNDS = 5
 THEIRS, OURS = 16, 64  # cells of a round
-GENERATED = 96  # cells generated at a time
+GENERATED = 192  # cells generated at a time
 
 
 def main() -> None:

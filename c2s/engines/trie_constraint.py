@@ -96,9 +96,17 @@ class TrieConstraint:
     @property
     def max_length(self) -> int:
         """No answer is longer, in tokens, stops included."""
-        n_items = min(sum(segment.max_items for segment in self.segments), self.trie.n_items)
         longest = np.sort(self.trie.depth[self.trie.ends].max(axis=1))
-        return int(longest[self.trie.n_items - n_items :].sum()) + len(self.segments)
+        return int(longest[self.trie.n_items - self._most_items :].sum()) + len(self.segments)
+
+    @property
+    def mean_length(self) -> int:
+        """Tokens of an answer of as many items as may be, drawn evenly from all, each in its longest form."""
+        return round(self._most_items * float(self.trie.depth[self.trie.ends].max(axis=1).mean())) + len(self.segments)
+
+    @property
+    def _most_items(self) -> int:
+        return min(sum(segment.max_items for segment in self.segments), self.trie.n_items)
 
     def start(self, n_rows: int) -> TrieState:
         """Return the state of ``n_rows`` answers before their first token."""

@@ -23,7 +23,8 @@ _UNSUPPORTED = ("position_bias", "s_aux")
 _LOGIT_FACTORS = ("logit_scale", "logits_scaling", "logits_scale")  # of Cohere, Granite and the like
 ROWS_PER_BATCH = 2048  # at most
 FEW = 4  # queries of a row and head
-BATCH_BYTES = {"cpu": 1 << 31, "cuda": 1 << 32}  # what the rows of a batch may hold at most; a CPU gives no page that is not written to
+ROOM = 64  # places that a cache keeps free for what comes next
+BATCH_BYTES = {"cpu": 1 << 31, "cuda": 1 << 32}  # what the rows of a batch may hold; other devices are taken for a CPU
 
 
 def shared_prefix_attention(
@@ -123,7 +124,10 @@ class PrefixCache:
 
 
 class RowCache:
-    """Keys and values of each row's own tokens, written in place; what transformers calls a cache."""
+    """Keys and values of each row's own tokens, written in place; what transformers calls a cache.
+
+    It makes room as it fills, to ``capacity`` places at most.
+    """
 
     is_compileable = False
 
@@ -136,9 +140,13 @@ class RowCache:
         """Store new keys and values and return all so far."""
         stop = self.used + key.shape[2]
         for store, new in ((self.keys, key), (self.values, value)):
-            if store[layer_idx] is None:
-                store[layer_idx] = new.new_empty(*new.shape[:2], self.capacity, new.shape[3])
-            store[layer_idx][:, :, self.used : stop] = new  # type: ignore[index]
+            held = store[layer_idx]
+            if held is None or stop > held.shape[2]:
+                room = new.new_empty(*new.shape[:2], min(self.capacity, max(stop + ROOM, 2 * self.used)), new.shape[3])
+                if held is not None:
+                    room[:, :, : self.used] = held[:, :, : self.used]
+                store[layer_idx] = held = room
+            held[:, :, self.used : stop] = new
         return self.keys[layer_idx][:, :, :stop], self.values[layer_idx][:, :, :stop]  # type: ignore[index]
 
     def select(self, rows: Tensor) -> None:

@@ -10,12 +10,26 @@ if TYPE_CHECKING:
     from transformers import LlamaConfig
 
 PRESETS: dict[str, dict[str, int]] = {
+    "c2s-micro": {
+        "hidden_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 1,
+        "intermediate_size": 224,
+    },
     "c2s-mini": {
         "hidden_size": 192,
         "num_hidden_layers": 3,
         "num_attention_heads": 6,
         "num_key_value_heads": 2,
         "intermediate_size": 448,
+    },
+    "c2s-midi": {
+        "hidden_size": 320,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 10,
+        "num_key_value_heads": 2,
+        "intermediate_size": 768,
     },
     "c2s-small": {
         "hidden_size": 512,
@@ -30,8 +44,8 @@ PRESETS: dict[str, dict[str, int]] = {
 def preset_config(name: str, *, n_tokens: int, pad: int, end: int, max_length: int = 4096) -> LlamaConfig:
     """Return the Llama configuration of a preset.
 
-    ``c2s-mini`` has about 1 M parameters without embeddings and trains on two cores in minutes; ``c2s-small`` about
-    25 M (8 layers of width 512). Input and output embeddings are tied.
+    ``c2s-mini`` has about 1 M parameters without embeddings and trains on two cores in minutes; ``c2s-micro`` about
+    0.2 M, ``c2s-midi`` 4 M, and ``c2s-small`` 25 M (8 layers of width 512). Input and output embeddings are tied.
     """
     from transformers import LlamaConfig
 

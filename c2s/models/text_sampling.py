@@ -18,7 +18,6 @@ from c2s.models.prefix import PrefixDecoder, RowCache
 from c2s.models.sampling import keyed_gumbel_at
 
 BYTES_PER_TOKEN = 8  # of each row beside its cache: two matrices of logits
-AT_ONCE = 96  # answers written together on a CPU: more gain little
 
 
 def sample_texts(
@@ -55,8 +54,7 @@ def sample_texts(
         msg = f"temperature is {temperature}; give 0 (the most likely token) or a number above it"
         raise ConfigError(msg)
     beside = BYTES_PER_TOKEN * constraint.n_tokens + 4 * len(constraint.trie.token)
-    size = decoder.rows_per_batch(constraint.max_length, beside=beside)
-    size = min(size, AT_ONCE) if decoder.device.type == "cpu" else size
+    size = decoder.rows_per_batch(constraint.mean_length, beside=beside)
     found: list[list[int]] = []
     for start in range(0, len(keys), size):
         part = torch.from_numpy(keys[start : start + size].copy()).to(decoder.device)

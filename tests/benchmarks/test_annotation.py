@@ -64,12 +64,10 @@ def test_a_model_that_answers_in_words_is_a_row(split):
     assert all("type 0; type 1; type 2; type 3" in prompt and "GENE" in prompt for prompt in heard)
 
 
-def test_the_row_of_a_server_goes_with_its_sources(tmp_path):
-    names = {
-        row: benchmark.run_path("a", row, 0, seconds=1, threads=1, cache=tmp_path).name.split("-")[-1]
-        for row in ("majority", "c2s_mini", "asked_m")
-    }
-    assert len(set(names.values())) == 3
+def test_a_row_goes_with_its_sources():
+    codes = [benchmark.code_of(row) for row in ("majority", "c2s_mini", "asked_m", "scgpt_architecture")]
+    assert len(set(codes)) == 4
+    assert benchmark.code_of("knn_pca") == codes[0]
 
 
 def test_figures_are_medians_with_the_widest_interval_and_the_bar(split):
@@ -81,24 +79,44 @@ def test_figures_are_medians_with_the_widest_interval_and_the_bar(split):
         return {**one, "scores": {"macro F1": score}}
 
     made = {(at, benchmark.BAR_ROW, 0): scored(0.8)}
-    made |= {(at, "c2s-mini", seed): scored(value) for seed, value in enumerate((0.7, 0.75, 0.9))}
+    made |= {(at, "c2s_mini", seed): scored(value) for seed, value in enumerate((0.7, 0.75, 0.9))}
     made |= {(at, "celltypist", 0): {"reason": "not installed"}}
     found = {figure.name: figure for figure in benchmark.figures(made)}
-    figure = found[f"{at}, c2s-mini: macro F1"]
+    figure = found[f"{at}, c2s_mini: macro F1"]
     assert (figure.value, figure.low, figure.high) == (0.75, pytest.approx(0.6), pytest.approx(1.0))
     assert figure.met is False and "0.800" in figure.bar
     assert found[f"{at}, celltypist: macro F1"].reason == "not installed"
     assert benchmark.sizes(made)[at].startswith("80 cells")
 
 
-def test_the_place_of_a_run_depends_on_what_decides_it(tmp_path):
-    def place(row, seconds, seed=0):
-        return benchmark.run_path("a, b", row, seed, seconds=seconds, threads=1, cache=tmp_path)
+def test_every_run_has_its_place(tmp_path):
+    places = [
+        benchmark.run_path(split, row, seed, made=tmp_path)
+        for split in ("a, b", "a c") for row in ("majority", "knn_pca") for seed in (0, 1)
+    ]  # fmt: skip
+    assert len(set(places)) == 8 and places[0] == tmp_path / "a_b" / "majority-0.json"
 
-    assert place("majority", 1) == place("majority", 2)
-    assert place("scgpt_architecture", 1) != place("scgpt_architecture", 2)
-    assert place("majority", 1) != place("majority", 1, seed=1)
-    assert place("c2s-mini", 1).name.split("-")[-1] != place("majority", 1).name.split("-")[-1]
+
+def test_what_was_not_run_is_in_the_card_with_the_command_that_runs_it(split):
+    grid = [("a, b", "majority", 0), ("a, b", "knn_pca", 0), ("a, b", "knn_pca", 1)]
+    absent = benchmark.missing(grid, {grid[0]: benchmark.one_run(split, Majority, 0)})
+    assert [figure.name for figure in absent] == ["a, b, knn_pca: macro F1"]
+    assert "--rows knn_pca --splits 'a, b'" in absent[0].reason and absent[0].value is None
+
+
+def test_c2s_is_measured_against_the_same_seeds(split):
+    one = benchmark.one_run(split, Majority, 0)
+
+    def scored(value):
+        return {**one, "scores": {"macro F1": {"value": value, "low": value, "high": value, "reason": None}}}
+
+    made = {(benchmark.FINE, benchmark.BAR_ROW, seed): scored(value) for seed, value in enumerate((0.9, 0.8, 0.7))}
+    made |= {(benchmark.FINE, "c2s_mini", 1): scored(0.85), (benchmark.FINE, "logistic_variable_genes", 1): scored(0.88)}
+    found = {figure.name: figure for figure in benchmark.figures(made)}
+    ours = found[f"{benchmark.FINE}, c2s_mini: macro F1"]
+    assert ours.met and "0.800" in ours.bar
+    gap = found[f"{benchmark.FINE}: macro F1 of c2s_mini minus that of logistic_variable_genes, points"]
+    assert gap.value == pytest.approx(-3) and gap.met is False and gap.seeds == [1]
 
 
 @pytest.mark.real

@@ -137,7 +137,7 @@ def test_lora_from_a_run(c2s, files, tmp_path):
     (("--control", "PBS"), "no cell has drug == 'PBS'; found"),
     (("--context-key", "dose"), "obs has no column 'dose'"),
     (("--lora-rank", 4, "--model", "c2s-mini"), "lora_rank adapts a trained model"),
-    (("--model", "no-such-preset"), "give one of the presets c2s-mini, c2s-small"),
+    (("--model", "no-such-preset"), "give one of the presets c2s-micro, c2s-mini, c2s-midi, c2s-small"),
     (("--layer", "spliced"), "spliced"),
 ])  # fmt: skip
 def test_mistakes_are_one_clear_error(c2s, files, tmp_path, arguments, message):

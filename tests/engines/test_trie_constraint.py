@@ -124,7 +124,7 @@ def test_items_of_one_token_give_the_masks_of_the_plain_constraint():
         mask = plain.step(ids)
         assert torch.equal(trie.step(ids), mask)
         ids = torch.cat([ids, torch.multinomial(mask.float(), 1, generator=generator)], 1)
-    assert trie.max_length == plain.max_length
+    assert trie.max_length == trie.mean_length == plain.max_length
 
 
 def test_samples_follow_the_masked_and_renormalised_distribution():

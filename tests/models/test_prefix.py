@@ -129,6 +129,20 @@ def test_prefixes_may_be_empty(model, lengths):
         )
 
 
+def test_a_cache_that_makes_room_step_by_step_holds_the_same(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(2, 3, length, 4, generator=generator) for length in (2, 1, 1, 3, 1)]
+    monkeypatch.setattr(prefix_module, "ROOM", 1)
+    rows, rooms = RowCache(1, 9), []
+    for part in parts:
+        keys, values = rows.update(part, -part, 0)
+        rows.used += part.shape[2]
+        rooms.append(rows.keys[0].shape[2])
+    torch.testing.assert_close(keys, torch.cat(parts, dim=2), rtol=0, atol=0)
+    torch.testing.assert_close(values, -keys, rtol=0, atol=0)
+    assert rooms == [3, 3, 6, 8, 8]
+
+
 def test_rows_repeated_and_dropped_keep_their_own_state(model):
     """What sampling does: repeat rows for samples, then drop those that are done."""
     generator = torch.Generator().manual_seed(2)
