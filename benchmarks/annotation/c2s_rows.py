@@ -68,7 +68,7 @@ class TrainedHere:
                 cells, Path(folder) / "run", model=start, seed=seed, steps=steps, threads=torch.get_num_threads(),
                 progress=False, **self.settings,
             )  # fmt: skip
-        self.setting_ = {"steps": steps, "parameters": self.model.n_parameters, **self.settings}
+        self.setting_ = {"steps": steps, "cells": adata.n_obs, "parameters": self.model.n_parameters, **self.settings}
         return self
 
     def predict_proba(self, adata: AnnData) -> pd.DataFrame:

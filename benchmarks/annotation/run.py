@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.annotation.asked_rows import Asked, asked_model
 from benchmarks.annotation.c2s_rows import c2s_rows, curve_rows
+from benchmarks.annotation.plots import curves
 from benchmarks.annotation.splits import Split, splits
 from benchmarks.card import ROOT, Figure, commit, write_card
 from c2s.artefacts import hash_of, plain, read_json, write_json
@@ -113,6 +114,7 @@ def main() -> None:
                 write_json(path, {**one_run(chosen[split](seed), makers[split][row], seed), **begun})
             logger.info("%s | %s | %d | %s", split, row, seed, told(read_json(path)))
     made = {key: read_json(run_path(*key)) for key in grid if run_path(*key).exists()}
+    curves({key[1:]: run for key, run in made.items() if key[0] == FINE}, Path(__file__).parent / "curves.png")
     write_card(
         Path(__file__).parent, [*figures(made), *missing(grid, made)], data=sizes(made), notes=notes(made),
         seconds=sum(run.get("seconds", 0.0) for run in made.values()),
@@ -239,7 +241,11 @@ def _goals(made: Made) -> list[Figure]:
             if ours is None or theirs is None:
                 continue
             gap, name = 100 * (ours - theirs), f"{split}: macro F1 of c2s_mini minus that of {row}, points"
-            reason = None if gap >= -1 else "it sees 200 genes of a cell and their order; the other sees all genes and their counts"
+            reason = (
+                None
+                if gap >= -1
+                else "it sees 200 genes of a cell and their order; the other sees all genes and their counts"
+            )
             found.append(Figure(name, gap, seeds=seeds, bar="goal: >= -1", met=gap >= -1, reason=reason))
     return found
 

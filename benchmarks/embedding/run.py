@@ -9,7 +9,6 @@ import argparse
 import logging
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +80,9 @@ def cells_of(data: Path, seed: int) -> tuple[ad.AnnData, dict[str, ad.AnnData]]:
     train, alone = one[~test].copy(), one[test].copy()
     coarse = alone.copy()
     coarse.obs["label"] = coarse.obs["label"].map(PBMC3K_TO_PBMC4K)
-    joined = ad.concat([coarse[coarse.obs["label"].notna().to_numpy()], other], index_unique="-", keys=["pbmc3k", "pbmc4k"])
+    joined = ad.concat(
+        [coarse[coarse.obs["label"].notna().to_numpy()], other], index_unique="-", keys=["pbmc3k", "pbmc4k"]
+    )
     return train, {ALONE: alone, JOINED: joined}
 
 
@@ -107,7 +108,9 @@ def figure(name: str, row: str, metric: str, scores: list[Result]) -> Figure:
     values = [score.value for score in scores]
     low = min(score.value if score.low is None else score.low for score in scores)
     high = max(score.value if score.high is None else score.high for score in scores)
-    return Figure(f"{name}; {row}: {metric}", statistics.median(values), low, high, n=scores[0].n, seeds=list(range(len(scores))))
+    return Figure(
+        f"{name}; {row}: {metric}", statistics.median(values), low, high, n=scores[0].n, seeds=list(range(len(scores)))
+    )
 
 
 def draw(sets: dict[str, ad.AnnData], path: Path) -> None:
@@ -127,7 +130,9 @@ def draw(sets: dict[str, ad.AnnData], path: Path) -> None:
             colours = plt.get_cmap("tab10")(np.searchsorted(names, kinds.to_numpy(dtype=str)))
             axis.scatter(*places[name][order].T, c=colours[order], s=4, linewidths=0)
             axis.set(title=f"{row}\n{name.partition(',')[0]}, by {key.replace('_', ' ')}", xticks=[], yticks=[])
-            marks = [plt.Line2D([], [], marker="o", linestyle="", color=plt.get_cmap("tab10")(i)) for i in range(len(names))]
+            marks = [
+                plt.Line2D([], [], marker="o", linestyle="", color=plt.get_cmap("tab10")(i)) for i in range(len(names))
+            ]
             axis.legend(marks, names, fontsize=8, frameon=False, loc="best")
     canvas.savefig(path, dpi=80)
     plt.close(canvas)

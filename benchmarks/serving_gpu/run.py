@@ -20,8 +20,9 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel
 from benchmarks.card import Figure, write_card
 from benchmarks.serving.floor import matrix_rate, pass_flops
 from c2s.models.annotation import label_log_likelihood
+from c2s.models.batching import left_padded
 from c2s.models.embedding import Passage, embed_passages, gathered
-from c2s.models.prefix import PrefixDecoder, left_padded
+from c2s.models.prefix import PrefixDecoder
 
 logger = logging.getLogger(__name__)
 

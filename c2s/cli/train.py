@@ -33,7 +33,9 @@ def train(
     ),
     out: Path = typer.Argument(..., metavar="RUN_FOLDER", help="Gets config.json, curves.json, curves.png and model/."),
     task: TaskName = typer.Option(TaskName.perturbation_response, help="What to learn."),
-    model: str = typer.Option("c2s-mini", help="c2s-micro, c2s-mini, c2s-midi, c2s-small, or the folder of a trained model to go on from."),
+    model: str = typer.Option(
+        "c2s-mini", help="c2s-micro, c2s-mini, c2s-midi, c2s-small, or the folder of a trained model to go on from."
+    ),
     library: Path = typer.Option(
         None, metavar="CSV", help="Targets, mechanisms, doses of the perturbations.", show_default=False
     ),

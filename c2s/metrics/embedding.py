@@ -106,7 +106,9 @@ def _batch_silhouette(array: NDArray[np.float64], names: NDArray, batches: NDArr
 
 def _refuse(array: NDArray, names: NDArray, batches: NDArray | None, n_neighbors: int) -> None:
     if array.ndim != 2 or names.shape != (len(array),) or (batches is not None and batches.shape != (len(array),)):
-        shapes = f"vectors {array.shape}, labels {names.shape}" + (f", batches {batches.shape}" if batches is not None else "")
+        shapes = f"vectors {array.shape}, labels {names.shape}" + (
+            f", batches {batches.shape}" if batches is not None else ""
+        )
         msg = f"shapes do not fit: {shapes}; expected vectors (cells, dimensions) and one label a cell"
         raise DataError(msg)
     if not np.isfinite(array).all():

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from c2s.errors import ConfigError
-from c2s.models.batching import TOKENS, by_length
-from c2s.models.prefix import PrefixDecoder, RowCache, right_padded
+from c2s.models.batching import TOKENS, by_length, right_padded
+from c2s.models.prefix import PrefixDecoder, RowCache
 
 CHUNK = 1 << 25  # logits made at once: places x tokens
 

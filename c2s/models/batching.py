@@ -1,10 +1,13 @@
-"""Batches of token sequences of about one length, so that little is computed for padding."""
+"""Batches of token sequences: of about one length, so that little is computed for padding, and padded."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import TypeVar
+
+import torch
+from torch import Tensor
 
 WINDOW = 4096  # sequences sorted together: what is held of a stream of them
 TOKENS = {"cpu": 4096, "cuda": 1 << 16}  # of a batch; what is larger falls out of a CPU's cache
@@ -32,3 +35,23 @@ def by_length(sequences: Iterable[_Tokens], *, tokens: int, rows: int) -> Iterat
             batch = window[start : start + size]
             yield [place for place, _ in batch], [sequence for _, sequence in batch]
             start += size
+
+
+def right_padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids and mask, (n, longest), padding on the right."""
+    return _padded(sequences, pad, device, left=False)
+
+
+def left_padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids and mask, (n, longest), padding on the left."""
+    return _padded(sequences, pad, device, left=True)
+
+
+def _padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device, *, left: bool) -> tuple[Tensor, Tensor]:
+    longest = max(len(sequence) for sequence in sequences)
+    rows = [[pad] * (longest - len(s)) + list(s) if left else list(s) + [pad] * (longest - len(s)) for s in sequences]
+    real = [
+        [False] * (longest - len(s)) + [True] * len(s) if left else [True] * len(s) + [False] * (longest - len(s))
+        for s in sequences
+    ]
+    return torch.tensor(rows, dtype=torch.long, device=device), torch.tensor(real, dtype=torch.bool, device=device)

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from c2s.errors import ConfigError, ModelError
-from c2s.models.batching import TOKENS, by_length
-from c2s.models.prefix import right_padded
+from c2s.models.batching import TOKENS, by_length, right_padded
 
 Pooling = Literal["mean", "last"]
 

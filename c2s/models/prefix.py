@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
 from c2s.errors import ModelError
+from c2s.models.batching import right_padded
 
 IMPLEMENTATION = "c2s_shared_prefix"
 _UNSUPPORTED = ("position_bias", "s_aux")
@@ -285,23 +286,3 @@ class PrefixDecoder:
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         out = out.float()
         return cap * torch.tanh(out / cap) if cap else out
-
-
-def right_padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return ids and mask, (n, longest), padding on the right."""
-    return _padded(sequences, pad, device, left=False)
-
-
-def left_padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return ids and mask, (n, longest), padding on the left."""
-    return _padded(sequences, pad, device, left=True)
-
-
-def _padded(sequences: Sequence[Sequence[int]], pad: int, device: torch.device, *, left: bool) -> tuple[Tensor, Tensor]:
-    longest = max(len(sequence) for sequence in sequences)
-    rows = [[pad] * (longest - len(s)) + list(s) if left else list(s) + [pad] * (longest - len(s)) for s in sequences]
-    real = [
-        [False] * (longest - len(s)) + [True] * len(s) if left else [True] * len(s) + [False] * (longest - len(s))
-        for s in sequences
-    ]
-    return torch.tensor(rows, dtype=torch.long, device=device), torch.tensor(real, dtype=torch.bool, device=device)

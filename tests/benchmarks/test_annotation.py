@@ -111,7 +111,10 @@ def test_c2s_is_measured_against_the_same_seeds(split):
         return {**one, "scores": {"macro F1": {"value": value, "low": value, "high": value, "reason": None}}}
 
     made = {(benchmark.FINE, benchmark.BAR_ROW, seed): scored(value) for seed, value in enumerate((0.9, 0.8, 0.7))}
-    made |= {(benchmark.FINE, "c2s_mini", 1): scored(0.85), (benchmark.FINE, "logistic_variable_genes", 1): scored(0.88)}
+    made |= {
+        (benchmark.FINE, "c2s_mini", 1): scored(0.85),
+        (benchmark.FINE, "logistic_variable_genes", 1): scored(0.88),
+    }
     found = {figure.name: figure for figure in benchmark.figures(made)}
     ours = found[f"{benchmark.FINE}, c2s_mini: macro F1"]
     assert ours.met and "0.800" in ours.bar

@@ -21,7 +21,8 @@ from transformers import (
 
 from c2s.errors import ModelError
 from c2s.models import prefix as prefix_module
-from c2s.models.prefix import IMPLEMENTATION, PrefixCache, PrefixDecoder, RowCache, left_padded, right_padded
+from c2s.models.batching import left_padded, right_padded
+from c2s.models.prefix import IMPLEMENTATION, PrefixCache, PrefixDecoder, RowCache
 
 V, PAD = 30, 0
 SIZES = {

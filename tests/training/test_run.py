@@ -332,7 +332,9 @@ def test_going_on_needs_the_genes_of_the_model(run_folder, simulated, tmp_path):
         quick(simulated.training[:, ::-1].copy(), tmp_path / "a", model=str(run_folder))
     with pytest.raises(ArtefactError, match="not a c2s model"):
         quick(simulated.training, tmp_path / "b", model=str(tmp_path))
-    with pytest.raises(ConfigError, match=r"model is 'c2s-mni'; give one of the presets c2s-micro, c2s-mini, c2s-midi, c2s-small"):
+    with pytest.raises(
+        ConfigError, match=r"model is 'c2s-mni'; give one of the presets c2s-micro, c2s-mini, c2s-midi, c2s-small"
+    ):
         quick(simulated.training, tmp_path / "c", model="c2s-mni")
 
 
