@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from c2s.artefacts import write_json
 from c2s.cells.genes import GeneVocabulary
 from c2s.sentences.background import Background
-from c2s.sentences.corpus import Encoding, corpus_record
 from c2s.sentences.parquet import joined_table
+from c2s.sentences.record import Encoding, corpus_record
 
 LABELS = tuple(f"type {i}" for i in range(12))
 ROWS = 50_000  # a shard

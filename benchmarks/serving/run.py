@@ -117,7 +117,8 @@ def beside_the_reference(cells: ad.AnnData, labels: list[str], model: TextLM, re
     rate = matrix_rate(network, TOKENS["cpu"])
     least = {
         "annotate": pass_flops(network, statistics.mean(lengths), [len(a) for a in answers], model.n_outputs) / rate,
-        "embed": pass_flops(network, statistics.mean(lengths), [], 0) / rate,
+        "embed": pass_flops(network, statistics.mean(passage.stop for passage in model.passages(sentences)), [], 0)
+        / rate,
     }
     figures = [
         Figure("tokens of a prompt of 200 genes, byte-level BPE", statistics.mean(lengths), n=OURS),

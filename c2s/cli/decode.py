@@ -48,8 +48,9 @@ def decode(
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from c2s.artefacts import atomic_path, check_file, spare_inputs
-    from c2s.sentences.corpus import is_corpus, read_sentences
+    from c2s.sentences.corpus import read_sentences
     from c2s.sentences.decode import RankDecoder
+    from c2s.sentences.record import is_corpus
 
     check_file(out, overwrite=overwrite)
     spare_inputs(out, corpus, decoder)

@@ -52,7 +52,8 @@ def embed(
     from c2s.errors import ConfigError
     from c2s.models.loading import load_model
     from c2s.models.vector_file import write_vectors
-    from c2s.sentences.corpus import is_corpus, read_sentences
+    from c2s.sentences.corpus import read_sentences
+    from c2s.sentences.record import is_corpus
 
     check_file(out, overwrite=overwrite)
     spare_inputs(out, Path(model), cells)

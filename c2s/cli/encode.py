@@ -95,8 +95,8 @@ def encode(
     from c2s.cells.scale import NAMES
     from c2s.errors import ConfigError
     from c2s.sentences.background import Background
-    from c2s.sentences.corpus import read_vocabulary
     from c2s.sentences.ranking import kernels_are_compiled
+    from c2s.sentences.record import read_vocabulary
     from c2s.sentences.stream import encode_file
 
     if decoder_model is not None and not fit_decoder:

@@ -119,8 +119,9 @@ def train(
     from c2s.artefacts import spare_inputs
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
-    from c2s.sentences.corpus import is_corpus, read_sentences
+    from c2s.sentences.corpus import read_sentences
     from c2s.sentences.decode import RankDecoder
+    from c2s.sentences.record import is_corpus
     from c2s.training.run import train as fit
 
     spare_inputs(out, cells, library, model)

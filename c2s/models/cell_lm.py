@@ -27,11 +27,12 @@ from c2s.models.sampling import noise_keys, sample_answers
 from c2s.models.settings import ModelSettings
 from c2s.models.tokenizer import PartTokenizer
 from c2s.sentences.background import Background
-from c2s.sentences.corpus import CellSentences, Encoding
+from c2s.sentences.corpus import CellSentences
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.delta import DeltaRule
 from c2s.sentences.encode import encode
 from c2s.sentences.progress import progress_bar
+from c2s.sentences.record import Encoding
 from c2s.tasks import TASKS, CellGeneration, CellTypeAnnotation, PerturbationResponse
 from c2s.tasks.base import Genes, Mark
 

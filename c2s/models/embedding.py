@@ -69,8 +69,8 @@ def embed_passages(
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Yield vectors, float32 (batch, width), with the places of their passages in the stream.
 
-    Prompts are padded on the right, where a causal model does not look, so that a vector does not depend on its batch-mates
-    (but for the rounding of differently shaped matrix products, below 1e-5 in float32).
+    What follows the pooled tokens is not run. Prompts are padded on the right, where a causal model does not look, so that a
+    vector does not depend on its batch-mates (but for the rounding of differently shaped matrix products, below 1e-5 in float32).
 
     Parameters
     ----------
@@ -96,7 +96,8 @@ def embed_passages(
     decoder, stop = model.get_decoder(), _checked_layer(model, layer)
     budget = TOKENS.get(model.device.type, TOKENS["cpu"])
     with _evaluated(model), torch.inference_mode():
-        for places, batch in by_length(passages, tokens=budget, rows=batch_size):
+        needed = (_needed(passage, pooling) for passage in passages)
+        for places, batch in by_length(needed, tokens=budget, rows=batch_size):
             ids, _ = right_padded([passage.ids for passage in batch], pad, model.device)
             hidden = _hidden(model, decoder, ids, stop)
             weights = torch.zeros(ids.shape, device=model.device)
@@ -105,6 +106,12 @@ def embed_passages(
             weights /= weights.sum(1, keepdim=True)
             vectors = torch.bmm(weights[:, None], hidden.float())[:, 0]
             yield places, vectors.cpu().numpy()
+
+
+def _needed(passage: Passage, pooling: Pooling) -> Passage:
+    """Return the passage without what follows the tokens that are pooled: a causal model does not look there."""
+    stop = _pooled(passage, pooling).stop
+    return Passage(passage.ids[:stop], passage.start, passage.stop)
 
 
 def _pooled(passage: Passage, pooling: Pooling) -> slice:

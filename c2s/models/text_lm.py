@@ -25,9 +25,10 @@ from c2s.models.reader import CellReader
 from c2s.models.sampling import noise_keys
 from c2s.models.text_sampling import sample_texts
 from c2s.models.text_tokens import TextTokens
-from c2s.sentences.corpus import CellSentences, Encoding
+from c2s.sentences.corpus import CellSentences
 from c2s.sentences.encode import encode
 from c2s.sentences.progress import progress_bar
+from c2s.sentences.record import Encoding
 from c2s.tasks import TASKS
 from c2s.tasks.base import Part
 from c2s.tasks.text_task import Columns, TextTask

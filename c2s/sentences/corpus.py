@@ -8,47 +8,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numba
 import numpy as np
 import pandas as pd
 
-from c2s.artefacts import hash_of, read_record, require_access, whole_folder, whole_record, write_json
+from c2s.artefacts import hash_of, whole_folder, whole_record, write_json
 from c2s.cells.genes import GeneVocabulary, listed
 from c2s.cells.reading import refuse_repeated_cells
-from c2s.cells.scale import Scale
-from c2s.config import Config
-from c2s.errors import ArtefactError, ConfigError, DataError, MissingDependencyError
+from c2s.errors import ConfigError, DataError, MissingDependencyError
 from c2s.sentences.background import Background
+from c2s.sentences.flat import gathered, ranks_of, whole_numbers
 from c2s.sentences.mapped import is_large, mapped_flat
 from c2s.sentences.obs_types import kinds_of
 from c2s.sentences.parquet import read_flat, read_obs, sentence_table, write_parts
 from c2s.sentences.ranking import first_repeat
+from c2s.sentences.record import Encoding, corpus_record, read_corpus_record
 
 if TYPE_CHECKING:
     import datasets
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
 UNKNOWN = -1  # n_expressed of a sentence whose cell is not known, as for generated ones
-
-Ties = Literal["background", "hash", "vocabulary"]
-
-
-class Encoding(Config):
-    """How sentences were made from cells. It travels with every corpus, decoder and model."""
-
-    normalisation: str = "log1p_cp10k"  # unit of decoded values: natural log of 1 + counts per 1e4
-    ties: Ties = "background"
-    n_genes: int | None = None  # longest sentence kept; None keeps every expressed gene
-    layer: str | None = None  # None is adata.X
-    values: Scale | None = None  # what the matrix held; None where sentences were not made from cells
-    seed: int = 0  # read by ties="hash" only
-    background_hash: str | None = None
-    source_hash: str | None = None  # fingerprint of the matrix encoded; None where the sentences were not read from one
-    version: int = FORMAT_VERSION
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +87,7 @@ class CellSentences:
 
     def _check_shapes(self) -> None:
         for name, dtype in (("ids", np.int32), ("offsets", np.int64), ("n_expressed", np.int32)):
-            object.__setattr__(self, name, _whole_numbers(getattr(self, name), dtype, name))
+            object.__setattr__(self, name, whole_numbers(getattr(self, name), dtype, name))
         n = len(self.offsets) - 1
         if n < 0 or self.offsets[0] != 0 or self.offsets[-1] != len(self.ids) or np.any(np.diff(self.offsets) < 0):
             msg = f"offsets must rise from 0 to the number of ids ({len(self.ids):,})"
@@ -188,7 +170,7 @@ class CellSentences:
         offsets = np.concatenate(([0], np.cumsum(self.lengths[index])))
         obs = self.obs.iloc[index]
         return self._with(
-            ids=_gather(self.ids, self.offsets[:-1][index], offsets),
+            ids=gathered(self.ids, self.offsets[:-1][index], offsets),
             offsets=offsets,
             n_expressed=self.n_expressed[index],
             obs=obs if len(np.unique(index)) == len(index) else _unique_rows(obs),
@@ -229,7 +211,7 @@ class CellSentences:
         if not len(self) or self.lengths.max() <= n:
             return self._with(encoding=encoding)
         offsets = np.concatenate(([0], np.cumsum(np.minimum(self.lengths, n))))
-        return self._with(ids=_gather(self.ids, self.offsets[:-1], offsets), offsets=offsets, encoding=encoding)
+        return self._with(ids=gathered(self.ids, self.offsets[:-1], offsets), offsets=offsets, encoding=encoding)
 
     def with_obs(self, obs: pd.DataFrame) -> CellSentences:
         """Return the same sentences with other metadata: one row a sentence, in order."""
@@ -260,7 +242,7 @@ class CellSentences:
         unique, inverse = np.unique(genes, return_inverse=True)
         slot = np.full(len(self.vocabulary), -1, dtype=np.int32)
         slot[unique] = np.arange(len(unique), dtype=np.int32)
-        found = _ranks(self.ids, self.offsets, slot, len(unique), absent)
+        found = ranks_of(self.ids, self.offsets, slot, len(unique), absent)
         return found if np.array_equal(unique, genes) else np.ascontiguousarray(found[:, inverse])
 
     def write(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -361,29 +343,6 @@ class CellSentences:
         )
 
 
-def corpus_record(
-    n: int,
-    n_ids: int,
-    obs_columns: dict[str, str],
-    obs_kinds: dict[str, Any],
-    vocabulary: GeneVocabulary,
-    encoding: Encoding,
-    background: Background | None,
-) -> dict[str, Any]:
-    """Return what ``corpus.json`` holds."""
-    return {
-        "format": "c2s-corpus",
-        "version": FORMAT_VERSION,
-        "n": n,
-        "n_ids": n_ids,
-        "obs_columns": obs_columns,
-        "obs_kinds": obs_kinds,
-        "vocabulary": vocabulary.to_dict(),
-        "encoding": encoding.model_dump(mode="json"),
-        "background": None if background is None else background.to_dict(),
-    }
-
-
 def read_sentences(
     folder: str | os.PathLike[str],
     *,
@@ -411,7 +370,7 @@ def read_sentences(
         Ids lie outside the vocabulary, or cell names or a sentence's genes occur twice.
     """
     source = Path(folder)
-    record = _record(source)
+    record = read_corpus_record(source)
     with whole_record(source / "corpus.json"):
         columns, n, n_ids = record["obs_columns"], int(record["n"]), int(record["n_ids"])
         kinds = record.get("obs_kinds", {})  # corpora of the first weeks have none
@@ -431,30 +390,6 @@ def read_sentences(
         )  # fmt: skip
 
 
-def read_vocabulary(folder: str | os.PathLike[str]) -> GeneVocabulary:
-    """Return the genes of the corpus in ``folder``; no sentence is read.
-
-    Raises
-    ------
-    ArtefactError
-        It is not a corpus, or it is of a later version.
-    """
-    return GeneVocabulary.from_dict(_record(Path(folder))["vocabulary"])
-
-
-def is_corpus(path: str | os.PathLike[str]) -> bool:
-    """Return whether ``path`` is a folder with a ``corpus.json``."""
-    return (Path(path) / "corpus.json").is_file()
-
-
-def _record(source: Path) -> dict[str, Any]:
-    require_access(source)
-    if not is_corpus(source):
-        msg = f"{source} is not a corpus (no corpus.json); make one by c2s encode, or sentences.write(folder)"
-        raise ArtefactError(msg)
-    return read_record(source / "corpus.json", kind="c2s-corpus", version=FORMAT_VERSION)
-
-
 def refuse_repeated_genes(ids: np.ndarray, offsets: np.ndarray, vocabulary: GeneVocabulary, cells: pd.Index) -> None:
     """Raise a DataError that names cell and gene where a sentence holds a gene twice; return None if none does."""
     place = first_repeat(ids, offsets, len(vocabulary))
@@ -470,19 +405,7 @@ def refuse_repeated_genes(ids: np.ndarray, offsets: np.ndarray, vocabulary: Gene
 def _ids_of(row: Sequence[int] | Sequence[str] | np.ndarray, vocabulary: GeneVocabulary) -> np.ndarray:
     if len(row) and isinstance(row[0], str):
         return vocabulary.ids(map(str, row))
-    return _whole_numbers(row, np.int32, "ids")
-
-
-def _whole_numbers(values: Any, dtype: type[np.int32 | np.int64], name: str) -> np.ndarray:
-    """Return whole numbers as ``dtype``; others, and those too large for it, are a DataError."""
-    array = np.asarray(values)
-    if array.dtype == dtype:
-        return np.ascontiguousarray(array)
-    limits = np.iinfo(dtype)
-    if array.size and (array.dtype.kind not in "iu" or array.max() > limits.max or array.min() < limits.min):
-        msg = f"{name} must be whole numbers from {limits.min} to {limits.max}, found {array.dtype} such as {array.flat[0]!r}"
-        raise DataError(msg)
-    return np.ascontiguousarray(array, dtype=dtype)
+    return whole_numbers(row, np.int32, "ids")
 
 
 def _ties(encoding: Encoding) -> str:
@@ -501,26 +424,3 @@ def _unique_rows(obs: pd.DataFrame) -> pd.DataFrame:
 
     logger.info("repeated cells: %d of %d names get a suffix", int(obs.index.duplicated().sum()), len(obs))
     return obs.set_axis(make_index_unique(obs.index.astype(str)), axis=0)
-
-
-@numba.njit(nogil=True, cache=True)
-def _ranks(ids: np.ndarray, offsets: np.ndarray, slot: np.ndarray, k: int, absent: int) -> np.ndarray:
-    n = len(offsets) - 1
-    ranks = np.full((n, k), absent, dtype=np.int32)
-    for i in range(n):
-        start = offsets[i]
-        for position in range(min(offsets[i + 1] - start, absent - 1)):
-            column = slot[ids[start + position]]
-            if column >= 0:
-                ranks[i, column] = position + 1
-    return ranks
-
-
-@numba.njit(nogil=True, cache=True)
-def _gather(ids: np.ndarray, starts: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Return the first ``offsets[i + 1] - offsets[i]`` ids from each of ``starts``, one after another."""
-    out = np.empty(offsets[-1], dtype=np.int32)
-    for i in range(len(starts)):
-        for j in range(offsets[i + 1] - offsets[i]):
-            out[offsets[i] + j] = ids[starts[i] + j]
-    return out

@@ -24,13 +24,14 @@ from c2s.cells.reading import expression
 from c2s.cells.scale import Scale
 from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
 from c2s.sentences.background import Background
-from c2s.sentences.corpus import CellSentences, Encoding, Ties
+from c2s.sentences.corpus import CellSentences
 from c2s.sentences.curves import Curves, DecoderModel, Entries
 from c2s.sentences.encode import encode
 from c2s.sentences.ends import order_falls
 from c2s.sentences.ladder import Ladder
 from c2s.sentences.obs_types import writable
 from c2s.sentences.ranking import over_rows, sort_rows
+from c2s.sentences.record import Encoding, Ties
 from c2s.sentences.surface import Surface, give_way
 from c2s.sentences.uncertainty import ErrorSpread
 

@@ -18,8 +18,9 @@ from c2s.cells.reading import expression, refuse_repeated_cells, require_cells
 from c2s.cells.scale import NAMES, Scale, scale_of
 from c2s.errors import ConfigError, DataError
 from c2s.sentences.background import Background, hash_of_names
-from c2s.sentences.corpus import CellSentences, Encoding, Ties
+from c2s.sentences.corpus import CellSentences
 from c2s.sentences.ranking import rank_by_hash, rank_by_order
+from c2s.sentences.record import Encoding, Ties
 
 if TYPE_CHECKING:
     import scipy.sparse as sp

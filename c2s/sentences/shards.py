@@ -26,9 +26,9 @@ from c2s.cells.blocks import MatrixBlocks
 from c2s.cells.genes import GeneVocabulary, OnCollision, listed
 from c2s.errors import ArtefactError, ConfigError
 from c2s.sentences.background import Background
-from c2s.sentences.corpus import Ties
 from c2s.sentences.encode import fingerprint, rank_matrix
 from c2s.sentences.parquet import VOCABULARY, joined_table, part_writer
+from c2s.sentences.record import Ties
 
 PLAN_FILE, CELLS_FILE = "plan.json", "cells.arrow"
 SIGHT_SECONDS = 60.0  # until what one machine wrote is seen by another

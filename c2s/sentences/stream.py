@@ -24,7 +24,6 @@ from c2s.errors import ArtefactError, DataError
 from c2s.locks import locked
 from c2s.sentences import cluster
 from c2s.sentences.background import Background
-from c2s.sentences.corpus import Encoding, Ties, corpus_record
 from c2s.sentences.curves import DecoderModel
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import (
@@ -39,6 +38,7 @@ from c2s.sentences.encode import (
 from c2s.sentences.obs_types import kinds_of
 from c2s.sentences.parquet import obs_table
 from c2s.sentences.progress import progress_bar
+from c2s.sentences.record import Encoding, Ties, corpus_record
 from c2s.sentences.shards import (
     CELLS_FILE,
     Plan,

@@ -19,8 +19,9 @@ import pandas as pd
 
 from c2s.cells.genes import GeneVocabulary, listed, require_vocabulary
 from c2s.errors import ConfigError, DataError
-from c2s.sentences.corpus import UNKNOWN, CellSentences, Encoding
+from c2s.sentences.corpus import UNKNOWN, CellSentences
 from c2s.sentences.ranking import over_rows
+from c2s.sentences.record import Encoding
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,9 +16,10 @@ from c2s.models.cell_lm import CellLM
 from c2s.models.settings import ModelSettings, PerturbationSettings
 from c2s.models.tokenizer import PartTokenizer, build_tokenizer
 from c2s.sentences.background import Background
-from c2s.sentences.corpus import CellSentences, Encoding
+from c2s.sentences.corpus import CellSentences
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.delta import DeltaRule
+from c2s.sentences.record import Encoding
 from c2s.tasks import CellGeneration, CellTypeAnnotation, PerturbationResponse
 
 HUMAN = GeneVocabulary(

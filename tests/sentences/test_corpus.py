@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from c2s.cells.genes import GeneVocabulary
 from c2s.errors import ArtefactError, ConfigError, DataError
 from c2s.sentences.background import Background
-from c2s.sentences.corpus import CellSentences, Encoding, read_sentences
+from c2s.sentences.corpus import CellSentences, read_sentences
+from c2s.sentences.record import Encoding
 
 GENES = tuple("ABCDEFGHIJ")
 VOCABULARY = GeneVocabulary(GENES)

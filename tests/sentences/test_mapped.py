@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from c2s.cells.genes import GeneVocabulary
 from c2s.errors import ArtefactError, DataError
 from c2s.sentences import mapped, parquet
-from c2s.sentences.corpus import CellSentences, Encoding, read_sentences
+from c2s.sentences.corpus import CellSentences, read_sentences
 from c2s.sentences.decode import RankDecoder
+from c2s.sentences.record import Encoding
 from tests import tiny
 
 VOCABULARY = GeneVocabulary(tuple("ABCDEFGHIJ"))
