@@ -114,7 +114,10 @@ def main() -> None:
                 write_json(path, {**one_run(chosen[split](seed), makers[split][row], seed), **begun})
             logger.info("%s | %s | %d | %s", split, row, seed, told(read_json(path)))
     made = {key: read_json(run_path(*key)) for key in grid if run_path(*key).exists()}
-    curves({key[1:]: run for key, run in made.items() if key[0] == FINE}, Path(__file__).parent / "curves.png")
+    curves(
+        {key[1:]: run for key, run in made.items() if key[0] == FINE},
+        ROOT / "docs" / "_static" / "annotation_curves.png",
+    )
     write_card(
         Path(__file__).parent, [*figures(made), *missing(grid, made)], data=sizes(made), notes=notes(made),
         seconds=sum(run.get("seconds", 0.0) for run in made.values()),

@@ -1,6 +1,6 @@
 """Vectors of blood cells: those of a c2s-mini trained on pbmc3k beside PCA, within its data set and joined with another.
 
-Run: ``C2S_DATA_DIR=… python -m benchmarks.embedding.run`` (about five minutes a seed on two cores). Writes ``umap.png`` beside the card.
+Run: ``C2S_DATA_DIR=… python -m benchmarks.embedding.run`` (about five minutes a seed on two cores). Writes ``docs/_static/embedding_umap.png`` too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks.annotation.c2s_rows import TrainedHere
 from benchmarks.annotation.labels import PBMC3K_TO_PBMC4K
 from benchmarks.annotation.splits import held_out, labelled
-from benchmarks.card import Figure, write_card
+from benchmarks.card import ROOT, Figure, write_card
 from c2s.cells.normalise import counts_to_log1p_cp10k
 from c2s.metrics.embedding import embedding_scores
 from c2s.models.cell_lm import CellLM
@@ -61,7 +61,7 @@ def main() -> None:
                 for score in embedding_scores(vectors, cells.obs["label"], batches=batches, seed=seed):
                     found.setdefault((name, row, score.metric), []).append(score)
         if seed == 0:
-            draw(sets, Path(__file__).parent / "umap.png")
+            draw(sets, ROOT / "docs" / "_static" / "embedding_umap.png")
         logger.info("seed %d after %.0f s", seed, time.perf_counter() - begun)
         write_card(
             Path(__file__).parent, [figure(*key, scores) for key, scores in found.items()],

@@ -72,7 +72,7 @@ def embedding_scores(
         over_cells("neighbours of the same label", (names[near] == names[:, None]).mean(axis=1)),
         plain("NMI of k-means and labels", normalized_mutual_info_score(names, found)),
         plain("ARI of k-means and labels", adjusted_rand_score(names, found)),
-        plain("graph connectivity", np.mean([_largest_part(near, names == kind) for kind in kinds])),
+        plain("graph connectivity", float(np.mean([_largest_part(near, names == kind) for kind in kinds]))),
     ]
     if mixed is not None:
         scores.append(_batch_silhouette(array, names, mixed, space))
