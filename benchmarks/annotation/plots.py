@@ -45,7 +45,8 @@ def curves(runs: dict[tuple[str, int], dict[str, Any]], path: Path) -> None:
             if values.get(row):
                 axis.axhline(statistics.median(values[row]), linestyle=style, color="0.4", linewidth=1, label=name)
         axis.set_xlabel(title)
-    axes[0].set_xscale("log")
+    if panels[0][1]:
+        axes[0].set_xscale("log")
     axes[0].set_ylabel("macro F1, fine labels of pbmc3k")
     axes[0].legend(frameon=False, fontsize=8, loc="lower right")
     figure.savefig(path, dpi=90)
