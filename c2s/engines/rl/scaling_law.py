@@ -68,7 +68,8 @@ class ScalingLaw:
         """
         at = _compute(compute)
         if self.refusal is not None:
-            return Interval(*[np.full(at.shape, np.nan)] * 3, level, np.full(at.shape, np.nan))
+            unknown = np.full(at.shape, np.nan)
+            return Interval(unknown, unknown, unknown, level, unknown)
         best = np.array(
             [self.start.value, self.asymptote.value, np.log(self.midpoint.value), np.log(self.steepness.value)]
         )
@@ -149,10 +150,10 @@ def fit_scaling_law(
     resamples = _fit(c, drawn, ceiling)
     values = np.concatenate([best, resamples])
     values[:, 2:] = np.exp(values[:, 2:])
-    intervals = [_interval(values[0, k], values[1:, k], level) for k in range(4)]
+    found = [_interval(values[0, k], values[1:, k], level) for k in range(4)]
     centred = residuals - residuals.mean()
     autocorrelation = float(centred[1:] @ centred[:-1] / max(float(centred @ centred), 1e-300))
-    return ScalingLaw(*intervals, noise, autocorrelation, n, None, resamples)
+    return ScalingLaw(found[0], found[1], found[2], found[3], noise, autocorrelation, n, None, resamples)
 
 
 class Comparison(NamedTuple):
