@@ -67,8 +67,10 @@ def cells_overlap(truth: Sequence[Any], predicted: Sequence[Any]) -> float:
     """Return the mean :func:`~c2s.metrics.generation.gene_overlap` of the true cells of a sample, in percent.
 
     The cells of a sample have no order: true and predicted ones are paired so that the mean is largest, each at most once. A true cell
-    without a partner counts 0. Of a gene that a predicted cell names twice, the first counts.
+    without a partner counts 0; nan where a true cell is empty. Of a gene that a predicted cell names twice, the first counts.
     """
+    if not all(map(len, truth)):
+        return float("nan")
     shares = np.array([[gene_overlap(list(one), list(dict.fromkeys(other))) for other in predicted] for one in truth])
     rows, columns = linear_sum_assignment(shares.reshape(len(truth), len(predicted)), maximize=True)
     return float(shares[rows, columns].sum() / len(truth)) if len(rows) else 0.0

@@ -33,7 +33,7 @@ def answer_text(answer: Answer, *, stop: str = ".") -> tuple[str, bool]:
     """
     if isinstance(answer, str | bytes):
         text = clean(answer).strip()
-        ended = bool(stop) and text.endswith(stop)
+        ended = text.endswith(stop)  # without a stop, whether it was cut off cannot be seen
     else:
         text = clean("".join(only_texts(before_end(answer)))).strip()
         ended = True

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import pandas as pd
 
 from c2s.cells.genes import GeneVocabulary
 from c2s.cells.reading import require_column
@@ -52,7 +53,9 @@ class CellGeneration(TextTask):
             return (*parts, Mark("sentence"))
         named = {key: str(value) for key, value in conditions.items() if key in _SLOTS}
         others = ", ".join(f"{key} {value}" for key, value in sorted(conditions.items()) if key not in _SLOTS)
-        slots = merged(named, {"others": others, "n_genes": n_genes or self.n_genes, "top_k": self.n_genes})
+        slots = merged(
+            named, {"others": others, "n_genes": self.n_genes if n_genes is None else n_genes, "top_k": self.n_genes}
+        )
         return self.prompt_set.prompt(slots, wording=self.which(wording))
 
     def answer(self, genes: np.ndarray, *, wording: int | None = None) -> tuple[Part, ...]:
@@ -62,14 +65,15 @@ class CellGeneration(TextTask):
         return self.prompt_set.answer(self.cell_slots(genes), wording=self.which(wording))
 
     def examples(self, sentences: CellSentences, *, conditions: Mapping[str, str], seed: int = 0) -> Iterator[Example]:
-        """Yield one example per cell; ``conditions`` maps a condition's name to its column of ``obs``."""
+        """Yield one example per cell; ``conditions`` maps a condition's name to its column of ``obs``. A missing value is not told."""
         values = {
-            name: require_column(sentences.obs, column, "conditions").astype(str) for name, column in conditions.items()
+            name: require_column(sentences.obs, column, "conditions").to_numpy(object)
+            for name, column in conditions.items()
         }
         n = len(sentences)
         wordings = [None] * n if self.wording == "marks" else self.wordings(n, seed=seed)
         for i, wording in enumerate(wordings):
-            known = {name: column.iloc[i] for name, column in values.items()}
+            known = {name: str(column[i]) for name, column in values.items() if not pd.isna(column[i])}
             yield self.example(sentences, i, conditions=known, wording=wording)
 
     def example(

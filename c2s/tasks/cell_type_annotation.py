@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from c2s.cells.reading import require_column
+from c2s.cells.reading import complete_column
 from c2s.sentences.corpus import CellSentences
 from c2s.tasks.answers import Answer, read_label
 from c2s.tasks.base import Example, Genes, Mark, ParseError, Part
@@ -50,12 +50,12 @@ class CellTypeAnnotation(TextTask):
         self, sentences: CellSentences, *, labels_key: str, columns: Columns = None, seed: int = 0
     ) -> Iterator[Example]:
         """Yield one example per cell; ``labels_key`` is the column of ``obs`` with the labels."""
-        labels = require_column(sentences.obs, labels_key, "labels_key").astype(str)
+        labels = complete_column(sentences.obs, labels_key, "labels_key")
         if self.wording == "marks":
             for i, label in enumerate(labels):
                 yield self.example(sentences, i, label=label)
             return
-        fields = self.fields(sentences.obs, columns)
+        fields = self.fields(sentences.obs, columns, answer=labels_key)
         for i, (label, wording) in enumerate(zip(labels, self.wordings(len(labels), seed=seed), strict=True)):
             yield self.example(sentences, i, label=label, fields=fields([i]), wording=wording)
 

@@ -36,7 +36,7 @@ class NeighbourGeneration(TextTask):
         wording: int | None = None,
     ) -> tuple[Part, ...]:
         """Return the prompt that shows the cells ``rows`` and asks for ``n_genes`` genes of a neighbour."""
-        asked = {"n_answer": n_genes or self.n_genes, "knowledge": knowledge_slot(knowledge)}
+        asked = {"n_answer": self.n_genes if n_genes is None else n_genes, "knowledge": knowledge_slot(knowledge)}
         slots = merged(self.cells_slots(sentences, rows), asked, fields)
         return self.prompt_set.prompt(slots, wording=self.which(wording))
 

@@ -57,7 +57,7 @@ class NicheLabel(TextTask):
     ) -> Iterator[Example]:
         """Yield one example per cell of ``cells``; its neighbours and lines of knowledge are those at the same place."""
         values = complete_column(sentences.obs, niche_key, "niche_key")
-        fields = self.fields(sentences.obs, columns)
+        fields = self.fields(sentences.obs, columns, answer=niche_key)
         known = knowledge or [()] * len(cells)
         for cell, around, lines, wording in zip(
             cells, neighbours, known, self.wordings(len(cells), seed=seed), strict=True

@@ -56,7 +56,7 @@ class PerturbationInverse(TextTask):
     ) -> Iterator[Example]:
         """Yield one example per treated cell, with the control at the same place; dose and time are the treated cell's."""
         names = complete_column(sentences.obs, perturbation_key, "perturbation_key")
-        fields = self.fields(sentences.obs, columns)
+        fields = self.fields(sentences.obs, columns, answer=perturbation_key)
         for control, cell, wording in zip(controls, treated, self.wordings(len(treated), seed=seed), strict=True):
             before, after = sentences.row(int(control)), sentences.row(int(cell))
             prompt = self.prompt(before, after, fields=fields([int(cell)]), wording=wording)

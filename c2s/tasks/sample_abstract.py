@@ -53,7 +53,7 @@ class SampleAbstract(TextTask):
     ) -> Iterator[Example]:
         """Yield one example per sample; ``abstract_key`` is the column of ``obs`` with abstracts."""
         values = complete_column(sentences.obs, abstract_key, "abstract_key")
-        fields = self.fields(sentences.obs, columns)
+        fields = self.fields(sentences.obs, columns, answer=abstract_key)
         for rows, wording in zip(samples.rows, self.wordings(len(samples), seed=seed), strict=True):
             prompt = self.prompt(sentences, rows, fields=fields(rows), wording=wording)
             yield Example(prompt, self.answer(common_value(values, rows, abstract_key), wording=wording))

@@ -48,7 +48,7 @@ class SampleCellTypes(TextTask):
     ) -> Iterator[Example]:
         """Yield one example per sample; ``labels_key`` is the column of ``obs`` with the labels."""
         values = complete_column(sentences.obs, labels_key, "labels_key")
-        fields = self.fields(sentences.obs, columns)
+        fields = self.fields(sentences.obs, columns, answer=labels_key)
         for rows, wording in zip(samples.rows, self.wordings(len(samples), seed=seed), strict=True):
             slots = merged(self.cells_slots(sentences, rows), fields(rows))
             yield self.written(slots, {"labels": label_list(values[rows])}, wording)

@@ -57,7 +57,7 @@ class SampleGeneration(TextTask):
 
         ``description`` is the tissue, the cell types (of each cell, or each once), or the abstract.
         """
-        numbers = {"n_cells": n_cells, "n_genes": n_genes or self.n_genes, "top_k": self.n_genes}
+        numbers = {"n_cells": n_cells, "n_genes": self.n_genes if n_genes is None else n_genes, "top_k": self.n_genes}
         slots = merged(numbers, self._described(description), fields)
         return self.prompt_set.prompt(slots, wording=self.which(wording))
 

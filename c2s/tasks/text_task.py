@@ -100,15 +100,25 @@ class TextTask:
             "cells": self.prompt_set.cells(shown), "n_cells": len(shown), "n_genes": max(map(len, shown)), "top_k": self.n_genes,
         }  # fmt: skip
 
-    def fields(self, obs: pd.DataFrame, columns: Columns) -> Callable[[Sequence[int] | np.ndarray], dict[str, str]]:
+    def fields(
+        self, obs: pd.DataFrame, columns: Columns, *, answer: str | None = None
+    ) -> Callable[[Sequence[int] | np.ndarray], dict[str, str]]:
         """Return a function from rows of ``obs`` to the optional slots on which all of them agree.
 
-        ``columns`` maps a slot to its column; without it, columns of the same name are used where there are any.
+        ``columns`` maps a slot to its column; without it, columns of the same name are used where there are any. The column
+        ``answer``, which holds what is asked for, is never told.
         """
+        if answer is not None and answer in (columns or {}).values():
+            msg = f"columns names {answer!r}, which is what {self.name} asks for; leave it out"
+            raise ConfigError(msg)
         if columns is not None and (unknown := sorted(set(columns) - set(self.optional))):
             msg = f"{self.name} has no optional field {', '.join(unknown)}; it has {', '.join(self.optional) or 'none'}"
             raise ConfigError(msg)
-        chosen = {name: name for name in self.optional if name in obs.columns} if columns is None else dict(columns)
+        chosen = (
+            {name: name for name in self.optional if name in obs.columns and name != answer}
+            if columns is None
+            else dict(columns)
+        )
         values = {name: require_column(obs, column, "columns").to_numpy(object) for name, column in chosen.items()}
 
         def agreed(rows: Sequence[int] | np.ndarray) -> dict[str, str]:

@@ -52,7 +52,7 @@ class TissueInference(TextTask):
     ) -> Iterator[Example]:
         """Yield one example per sample; ``tissue_key`` is the column of ``obs`` with tissues."""
         values = complete_column(sentences.obs, tissue_key, "tissue_key")
-        fields = self.fields(sentences.obs, columns)
+        fields = self.fields(sentences.obs, columns, answer=tissue_key)
         for rows, wording in zip(samples.rows, self.wordings(len(samples), seed=seed), strict=True):
             slots = merged(self.cells_slots(sentences, rows), fields(rows))
             yield self.written(slots, {"label": common_value(values, rows, tissue_key)}, wording)

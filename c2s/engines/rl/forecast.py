@@ -75,8 +75,8 @@ def _finite(compute: ArrayLike, reward: ArrayLike, least: int) -> tuple[Array, A
 
 
 def _positive(compute: ArrayLike, reward: ArrayLike, least: int) -> tuple[Array, Array]:
-    c = np.asarray(compute, dtype=np.float64)
-    c, r = _finite(c, np.where(c > 0, np.asarray(reward, dtype=np.float64), np.nan), least)
+    c, r = _finite(compute, reward, 0)
+    c, r = c[c > 0], r[c > 0]
     if len(np.unique(c)) < least:
         msg = f"{len(np.unique(c))} values of compute above 0; this forecast needs {least}"
         raise DataError(msg)
