@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from c2s.errors import ConfigError
+from c2s.errors import ConfigError, ModelError
 from c2s.models.batching import TOKENS, by_length, right_padded
 from c2s.models.prefix import PrefixDecoder, RowCache
 
@@ -92,10 +92,11 @@ def _picked(decoder: PrefixDecoder, states: Tensor, wanted: Tensor, n_tokens: in
 
 
 def checked_labels(labels: Sequence[str]) -> list[str]:
-    """Return the labels as a list; fewer than two, one twice, or one without a word is a ConfigError."""
-    names = list(labels)
-    if len(names) < 2 or len(set(names)) != len(names) or not all(map(str.strip, names)):
-        msg = f"labels must be at least two different names, found {names}"
+    """Return the labels as a list; fewer than two, one twice (spaces around it aside), no text, or an empty one is a ConfigError."""
+    names = [labels] if isinstance(labels, str) else list(labels)
+    known = {str(name).strip() for name in names if isinstance(name, str)} - {""}
+    if len(names) < 2 or len(known) != len(names):
+        msg = f"labels must be a list of at least two different names, found {names}"
         raise ConfigError(msg)
     return names
 
@@ -103,7 +104,7 @@ def checked_labels(labels: Sequence[str]) -> list[str]:
 def log_prior(names: Sequence[str], prior: Mapping[str, float]) -> np.ndarray:
     """Return the logarithm of each name's prior probability; one that is missing or not above 0 is a ConfigError."""
     wanted = np.array([prior.get(name, 0.0) for name in names], dtype=float)
-    if (wanted <= 0).any():
+    if not (np.isfinite(wanted) & (wanted > 0)).all():
         msg = f"prior needs a probability above 0 for each of {list(names)}"
         raise ConfigError(msg)
     return np.log(wanted)
@@ -141,7 +142,16 @@ def prior_shift(
 
 
 def label_table(scores: np.ndarray, names: Sequence[str], index: pd.Index) -> pd.DataFrame:
-    """Return ``label``, ``probability``, ``margin`` and one ``p(<label>)`` a label: the softmax of scores (n, n_labels)."""
+    """Return ``label``, ``probability``, ``margin`` and one ``p(<label>)`` a label: the softmax of scores (n, n_labels).
+
+    Raises
+    ------
+    ModelError
+        A score is no number.
+    """
+    if bad := int((np.isnan(scores).any(axis=1) | ~np.isfinite(scores.max(axis=1))).sum()):
+        msg = f"the model's scores of {bad:,} of {len(scores):,} cells are no numbers; load it with dtype='bfloat16' or 'float32', and check its weights"
+        raise ModelError(msg)
     probability = np.exp(scores - scores.max(axis=1, keepdims=True))
     probability /= probability.sum(axis=1, keepdims=True)
     ranked = np.sort(probability, axis=1)

@@ -102,10 +102,10 @@ class CellLM(CellReader):
             raise ModelError(msg)
         return TASKS[name](**self.settings.tasks[name])
 
-    def _require_same_genes(self, sentences: CellSentences) -> None:
-        if sentences.vocabulary.hash != self.vocabulary.hash:
+    def _require_same_genes(self, vocabulary: GeneVocabulary) -> None:
+        if vocabulary.hash != self.vocabulary.hash:
             msg = (
-                f"the sentences use another vocabulary ({len(sentences.vocabulary):,} {sentences.vocabulary.species} genes) than the "
+                f"the sentences use another vocabulary ({len(vocabulary):,} {vocabulary.species} genes) than the "
                 f"model ({len(self.vocabulary):,} {self.vocabulary.species} genes); encode the cells with "
                 "c2s.encode(adata, vocabulary=model.vocabulary, background=model.background)"
             )
@@ -117,13 +117,14 @@ class CellLM(CellReader):
 
     def passages(self, sentences: CellSentences, *, wording: int = 0) -> Iterator[Passage]:
         """Yield the prompt that asks for each cell's type, and where its genes lie; there is one wording."""
-        self._require_same_genes(sentences)
+        self._require_same_genes(sentences.vocabulary)
         return (self._passage(sentences.row(i)) for i in range(len(sentences)))
 
     def gene_passages(
         self, rows: Sequence[np.ndarray], vocabulary: GeneVocabulary, *, wording: int = 0
     ) -> list[tuple[Passage, list[slice]]]:
         """Return the same for lists of gene ids, with the token of each gene."""
+        self._require_same_genes(vocabulary)
         found = [self._passage(row) for row in rows]
         return [(each, [slice(place, place + 1) for place in range(each.start, each.stop)]) for each in found]
 
@@ -288,7 +289,7 @@ class CellLM(CellReader):
         if target is not None and target != spec.target:
             msg = f"this model answers with target={spec.target!r}, not {target!r}"
             raise ModelError(msg)
-        self._require_same_genes(sentences)
+        self._require_same_genes(sentences.vocabulary)
         if not perturbations or not len(sentences):
             msg = f"{len(sentences)} cells and {len(perturbations)} perturbations: at least one of each is needed"
             raise DataError(msg)

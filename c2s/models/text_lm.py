@@ -189,11 +189,11 @@ class TextLM(CellReader):
         CellSentences
             ``obs`` has a column per condition and ``seed``; a condition called ``seed`` is kept as ``condition_seed``.
         """
-        if n < 1:
-            msg = f"n is {n}; ask for at least one cell"
+        if n < 1 or (n_genes is not None and n_genes < 1):
+            msg = f"n is {n}, n_genes {n_genes}; ask for at least one cell of at least one gene"
             raise ConfigError(msg)
         task, asked = self.task("cell_generation", wording=wording), {**(conditions or {}), **named}
-        symbols, longest = vocabulary.symbols, min(n_genes or self.n_genes, len(vocabulary))
+        symbols, longest = vocabulary.symbols, min(self.n_genes if n_genes is None else n_genes, len(vocabulary))
         lead = task.prompt_set.answers[task.which(None)].partition("{sentence}")[0]
         constraint = gene_constraint(
             self.tokens.tokenizer,

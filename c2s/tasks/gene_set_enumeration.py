@@ -34,7 +34,7 @@ class GeneSetEnumeration(TextTask):
         wording: int | None = None,
     ) -> tuple[Part, ...]:
         """Return the prompt that asks for ``n_genes`` genes of the set, by default the task's."""
-        slots = merged({"label": label, "n_genes": n_genes or self.n_genes}, fields)
+        slots = merged({"label": label, "n_genes": self.n_genes if n_genes is None else n_genes}, fields)
         return self.prompt_set.prompt(slots, wording=self.which(wording))
 
     def answer(self, genes: np.ndarray, *, wording: int | None = None) -> tuple[Part, ...]:

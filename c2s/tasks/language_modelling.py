@@ -29,7 +29,7 @@ class LanguageModelling(TextTask):
         self, *, n_genes: int | None = None, fields: Mapping[str, str] | None = None, wording: int | None = None
     ) -> tuple[Part, ...]:
         """Return the prompt that asks for ``n_genes`` genes, by default the task's."""
-        slots = merged({"n_genes": n_genes or self.n_genes}, fields)
+        slots = merged({"n_genes": self.n_genes if n_genes is None else n_genes}, fields)
         return self.prompt_set.prompt(slots, wording=self.which(wording))
 
     def answer(self, genes: np.ndarray, *, wording: int | None = None) -> tuple[Part, ...]:

@@ -35,7 +35,7 @@ class MultiCellLanguageModelling(TextTask):
         wording: int | None = None,
     ) -> tuple[Part, ...]:
         """Return the prompt that asks for ``n_cells`` cells of at most ``n_genes`` genes, by default the task's."""
-        slots = merged({"n_cells": n_cells, "n_genes": n_genes or self.n_genes}, fields)
+        slots = merged({"n_cells": n_cells, "n_genes": self.n_genes if n_genes is None else n_genes}, fields)
         return self.prompt_set.prompt(slots, wording=self.which(wording))
 
     def answer(

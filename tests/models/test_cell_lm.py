@@ -236,7 +236,8 @@ def test_the_prompt_matters(lm, sentence_lm):
 
 def test_cells_of_another_vocabulary_are_refused_with_what_to_do(models):
     model, cells = models["human", "delta"], cells_of(models["mouse", "delta"], 2)
-    for ask in (model.annotate, lambda c: model.perturb(c, DRUGS)):
+    row = int(cells.lengths.argmax())
+    for ask in (model.annotate, lambda c: model.perturb(c, DRUGS), lambda c: model.attribute(c, row, label="B cell")):
         with pytest.raises(
             ModelError, match=r"another vocabulary \(9 mouse genes\) than the model \(40 human genes\); .*c2s.encode"
         ):
