@@ -155,7 +155,7 @@ class Loudness(NamedTuple):
 
 
 def loudness(advantages: Tensor, verdicts: Tensor, groups: Tensor) -> Loudness:
-    """Return mean |A| of prompts with both verdicts and of prompts with one: the second should be the quieter by far.
+    """Return the mean size of advantages of prompts with both verdicts and of prompts with one: the second should be the quieter by far.
 
     Parameters
     ----------

@@ -39,7 +39,8 @@ class Recipe(Config):
         Of groups whose rewards are all alike: they leave the loss, they stay in its denominator, or a dense reward tells
         their answers apart (HERO).
     kl : float
-        Weight of the divergence from the model that training started from; 0 keeps none in memory.
+        Weight of the divergence from the model that training started from, averaged over tokens whatever ``average`` says;
+        0 keeps none in memory.
     fp32_logits : bool
         The output layer runs in float32.
     overlong : int
@@ -85,6 +86,9 @@ class Recipe(Config):
                 "flat_groups='hybrid' with advantage_scale='group' makes a group that only the dense reward ranks as loud as "
                 "one the verifier splits; use 'batch' or 'none'"
             )
+            raise ValueError(msg)
+        if self.flat_groups == "hybrid" and self.overlong:
+            msg = "overlong with flat_groups='hybrid' can put a long right answer below a wrong one; choose one, or interrupt"
             raise ValueError(msg)
         if self.interrupt and self.overlong:
             msg = "interrupt and overlong both deal with answers that are too long; choose one"

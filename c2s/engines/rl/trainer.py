@@ -181,7 +181,7 @@ class PolicyTrainer(GRPOTrainer):
             totals = totals + torch.from_numpy(penalty).to(totals)
         found = group_advantages(
             totals, groups, scale=self.recipe.advantage_scale, flat_groups=self.recipe.flat_groups,
-            verdicts=verdicts if hybrid else None, counted=lengths > 0,
+            verdicts=verdicts, counted=lengths > 0,
         )  # fmt: skip
         lengths = lengths * found.kept
         values = found.values * advantage_factor(lengths, groups, average=self.recipe.average).to(found.values)

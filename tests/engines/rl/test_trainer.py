@@ -175,6 +175,7 @@ def test_a_run_is_the_same_twice_and_learns(tmp_path):
         ({"loss": "gspo", "average": "token"}, "average must be 'sequence'"),
         ({"flat_groups": "hybrid"}, "as loud as"),
         ({"interrupt": True, "overlong": 4}, "choose one"),
+        ({"flat_groups": "hybrid", "advantage_scale": "batch", "overlong": 4}, "a long right answer below a wrong one"),
     ],
 )
 def test_recipes_that_contradict_themselves_are_refused(changes, said):
