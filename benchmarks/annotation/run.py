@@ -114,10 +114,9 @@ def main() -> None:
                 write_json(path, {**one_run(chosen[split](seed), makers[split][row], seed), **begun})
             logger.info("%s | %s | %d | %s", split, row, seed, told(read_json(path)))
     made = {key: read_json(run_path(*key)) for key in grid if run_path(*key).exists()}
-    curves(
-        {key[1:]: run for key, run in made.items() if key[0] == FINE},
-        ROOT / "docs" / "_static" / "annotation_curves.png",
-    )
+    of_curves = {key[1:]: run for key, run in made.items() if key[0] == FINE}
+    if {row for row, _ in of_curves} & set(curve_rows(Path(place))):
+        curves(of_curves, ROOT / "docs" / "_static" / "annotation_curves.png")
     write_card(
         Path(__file__).parent, [*figures(made), *missing(grid, made)], data=sizes(made), notes=notes(made),
         seconds=sum(run.get("seconds", 0.0) for run in made.values()),

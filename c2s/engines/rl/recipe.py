@@ -2,7 +2,7 @@
 
 ``grpo`` is Shao et al. (arXiv 2402.03300); ``grpo_tcr`` Yu et al. (arXiv 2510.11701: token-level loss, clip-higher, overlong
 reward shaping, no KL); ``scalerl`` Khatri et al. (arXiv 2510.13786); ``dapo`` and ``gspo`` the losses of arXiv 2503.14476 and
-2507.18071. A recipe says what is optimised; how long, on what and how often is :class:`c2s.engines.rl.settings.RunSettings`.
+2507.18071. Of ScaleRL, answers that are some updates old and the dropping of mastered prompts are not here yet. A recipe says what is optimised; how long, on what and how often is :class:`c2s.engines.rl.settings.RunSettings`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,8 @@ class Recipe(Config):
         The output layer runs in float32.
     overlong : int
         The last so many tokens before the limit cost up to one point of reward; 0 costs nothing.
-    drop_mastered : float or None
-        A prompt whose answers were right at least so often is not asked again.
     interrupt : bool
         An answer that reaches its budget is ended by the run's cue, which carries no loss.
-    staleness : int
-        Updates that an answer may be behind the weights it trains; 0 asks after each update.
     entropy_target : float or None
         An adaptive bonus keeps the entropy of a token, in nats, from falling below it.
     """
@@ -65,9 +61,7 @@ class Recipe(Config):
     kl: float = Field(0.0, ge=0)
     fp32_logits: bool = False
     overlong: int = Field(0, ge=0)
-    drop_mastered: float | None = Field(None, gt=0, le=1)
     interrupt: bool = False
-    staleness: int = Field(0, ge=0)
     entropy_target: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
@@ -104,7 +98,7 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
         "grpo_tcr": {"average": "token", "clip_high": 0.28, "overlong": 8},
         "scalerl": {
             "loss": "cispo", "ratio_cap": 5.0, "average": "prompt", "advantage_scale": "batch", "flat_groups": "drop",
-            "fp32_logits": True, "drop_mastered": 0.9, "interrupt": True, "staleness": 8,
+            "fp32_logits": True, "interrupt": True,
         },
     }
 )  # fmt: skip

@@ -106,7 +106,7 @@ def sample(
         msg = f"temperature is {temperature}; a policy is sampled at a number above 0"
         raise ConfigError(msg)
     n, device = len(prompts), model.device
-    budgets = _budgets(n, max_tokens, interruption, generator)
+    budgets = _budgets(n, max_tokens, interruption, generator).to(device)
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=device)
     seen = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)

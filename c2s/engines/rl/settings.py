@@ -1,4 +1,4 @@
-"""Settings of a run: how much is sampled, how long it trains, how often it looks, and what of TRL's they become."""
+"""Settings of a run: how much is sampled, how long it trains, and what of TRL's they become."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADAPTIVE_ENTROPY_STEP = 0.005  # by which the weight of the bonus moves an updat
 
 
 class RunSettings(Config):
-    """How much, how long and how often.
+    """How much and how long.
 
     Attributes
     ----------
@@ -32,10 +32,8 @@ class RunSettings(Config):
         Answers in one backward pass; divides ``prompts * answers``.
     learning_rate, warmup : float
         Constant behind a linear rise over that many steps.
-    eval_every, eval_answers : int
-        Steps between looks at the held-out prompts, and answers to each.
     log_every, save_every : int
-        Steps; 0 saves at the end only.
+        Steps; 0 keeps no checkpoints.
     seed : int
     """
 
@@ -48,8 +46,6 @@ class RunSettings(Config):
     learning_rate: float = Field(1e-5, gt=0)
     warmup: int = Field(0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    eval_every: int = Field(20, ge=1)
-    eval_answers: int = Field(16, ge=1)
     log_every: int = Field(1, ge=1)
     save_every: int = Field(0, ge=0)
     seed: int = Field(0, ge=0)
@@ -68,9 +64,7 @@ def trl_config(recipe: Recipe, settings: RunSettings, out: str | os.PathLike[str
     Averages and the scale of advantages are not TRL's: its ``scale_rewards="batch"`` divides by the spread of rewards that
     were not centred, and it has no average over prompts. The divergence from a reference is averaged over tokens always.
     """
-    loss = (
-        "cispo" if recipe.loss == "cispo" else "dapo"
-    )  # both divided by the tokens of the batch: other averages are factors
+    loss = "cispo" if recipe.loss == "cispo" else "dapo"  # divided by the batch's tokens: other averages are factors
     accumulation = settings.prompts * settings.answers // settings.batch_size
     entropy = (
         {}

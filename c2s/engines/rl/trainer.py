@@ -45,7 +45,7 @@ class PolicyTrainer(GRPOTrainer):
         TRL's convention.
     verifier : callable, optional
         Of the same form, 1 for a right answer and 0 for a wrong one. It is added to the others, or, with
-        ``flat_groups="hybrid"``, joined with them as HERO does.
+        ``flat_groups="hybrid"``, joined with them as HERO does. It decides which groups are flat.
     recipe : Recipe
     settings : RunSettings
     out : path

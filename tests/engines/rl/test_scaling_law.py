@@ -92,14 +92,14 @@ def test_band_holds_the_rest_of_the_curve():
         (np.arange(1, 21), np.full(20, 0.4), "the reward is 0.4 throughout"),
         (np.arange(1, 21), 0.4 + 0.01 * np.random.default_rng(0).standard_normal(20), "no rise above the noise"),
         (np.arange(1, 21), 0.8 - sigmoid(np.arange(1, 21), 0, 0.5, 4, 2), "no rise above the noise"),
-        (np.linspace(20, 1000, 25), sigmoid(np.linspace(20, 1000, 25), 0.1, 0.7, 800, 2.0), r"ends at 1.2 C_mid"),
+        (np.linspace(20, 1000, 25), sigmoid(np.linspace(20, 1000, 25), 0.1, 0.7, 800, 2.0), "ends at 1.2 C_mid"),
         (np.r_[np.nan, np.arange(1, 21)][1:], np.where(np.arange(20) < 15, np.nan, 0.5), "5 values of compute"),
     ],
 )
 def test_what_cannot_show_a_ceiling_is_refused_with_the_reason(c, r, reason):
     law = fit_scaling_law(c, r)
     assert law.refusal is not None
-    pytest.importorskip("re").search(reason, law.refusal) or pytest.fail(law.refusal)
+    assert reason in law.refusal
     numbers = [law.asymptote.value, law.asymptote.low, law.steepness.high, law.noise, *law.predict([1.0, 9.0]).high]
     assert np.isnan(numbers).all()
 

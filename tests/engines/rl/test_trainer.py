@@ -51,7 +51,7 @@ def gradient(loss, model):
 
 ARMS = {
     "grpo": recipe("grpo", kl=0.0), "dapo": recipe("dapo"), "gspo": recipe("gspo"), "tcr": recipe("grpo_tcr", overlong=3),
-    "scalerl": recipe("scalerl", interrupt=False, staleness=0), "plain scale": recipe("grpo", kl=0.0, advantage_scale="none", average="prompt"),
+    "scalerl": recipe("scalerl", interrupt=False), "plain scale": recipe("grpo", kl=0.0, advantage_scale="none", average="prompt"),
 }  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def test_a_batch_of_flat_groups_changes_nothing(tmp_path):
 
 def test_tokens_of_a_cue_carry_no_loss(tmp_path):
     cue = Interruption(2, 3, (14, 1))
-    made = trainer(tmp_path, recipe("scalerl", staleness=0), interruption=cue)
+    made = trainer(tmp_path, recipe("scalerl"), interruption=cue)
     batch = scored(made)
     is_cue = (batch["completion_ids"] == 14) & (torch.roll(batch["completion_ids"], -1, 1) == 1)
     assert is_cue.any()
