@@ -44,7 +44,7 @@ def label_log_likelihood(
         Is told how many cells each batch added.
     """
     rows = decoder.rows_per_batch(max(map(len, answers)))
-    size = max(1, min(batch_size, rows // len(answers)))
+    size = min(batch_size, max(1, rows // len(answers)))
     budget = TOKENS.get(decoder.device.type, TOKENS["cpu"])
     found: list[np.ndarray] = []
     order: list[int] = []

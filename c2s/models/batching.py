@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from c2s.errors import ConfigError
+
 WINDOW = 4096  # sequences sorted together: what is held of a stream of them
 TOKENS = {"cpu": 4096, "cuda": 1 << 16}  # of a batch; what is larger falls out of a CPU's cache
 
@@ -26,7 +28,15 @@ def by_length(sequences: Iterable[_Tokens], *, tokens: int, rows: int) -> Iterat
         Most tokens of a batch, padding included; a longer sequence is a batch of its own.
     rows : int
         Most sequences of a batch.
+
+    Raises
+    ------
+    ConfigError
+        ``rows`` is below 1; raised when the first batch is asked for.
     """
+    if rows < 1:
+        msg = f"batch_size={rows}; a batch holds at least 1"
+        raise ConfigError(msg)
     stream = enumerate(sequences)
     while window := sorted(itertools.islice(stream, WINDOW), key=lambda item: -len(item[1])):
         start = 0

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from c2s.errors import ConfigError, ModelError
 from c2s.models.batching import TOKENS, by_length, right_padded
+from c2s.models.context import check_context
 
 Pooling = Literal["mean", "last"]
 
@@ -88,7 +89,7 @@ def embed_passages(
     Raises
     ------
     ConfigError
-        There is no such layer or pooling.
+        There is no such layer or pooling, or a prompt is longer than the model's context.
     """
     if pooling not in get_args(Pooling):
         msg = f"pooling={pooling!r}; choose {', '.join(map(repr, get_args(Pooling)))}"
@@ -99,6 +100,7 @@ def embed_passages(
         needed = (_needed(passage, pooling) for passage in passages)
         for places, batch in by_length(needed, tokens=budget, rows=batch_size):
             ids, _ = right_padded([passage.ids for passage in batch], pad, model.device)
+            check_context(model.config, ids.shape[1])
             hidden = _hidden(model, decoder, ids, stop)
             weights = torch.zeros(ids.shape, device=model.device)
             for row, passage in enumerate(batch):

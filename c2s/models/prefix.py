@@ -18,6 +18,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from c2s.errors import ModelError
 from c2s.models.batching import right_padded
+from c2s.models.context import check_context
 
 IMPLEMENTATION = "c2s_shared_prefix"
 _UNSUPPORTED = ("position_bias", "s_aux")
@@ -221,6 +222,7 @@ class PrefixDecoder:
     def prefill(self, prefixes: Sequence[Sequence[int]], *, pad: int) -> PrefixCache:
         """Run the prefixes, one per cell (some or all may be empty), and return their keys and values."""
         ids, mask = right_padded(prefixes, pad, self.device)
+        check_context(self.model.config, ids.shape[1])
         if not ids.shape[1]:  # one masked place, so that every cell has a prefix
             ids, mask = ids.new_full((len(ids), 1), pad), mask.new_zeros(len(ids), 1)
         rows = RowCache(self.n_layers, ids.shape[1])
@@ -252,6 +254,7 @@ class PrefixDecoder:
             Last hidden states.
         """
         length, each = ids.shape[1], len(ids) // len(prefix.mask)
+        check_context(self.model.config, prefix.mask.shape[1] + rows.used + length)
         places = torch.arange(seen.shape[1], device=self.device)
         causal = places[None, :] <= places[seen.shape[1] - length :, None]
         allowed = causal & seen[:, None, None, :]

@@ -254,6 +254,15 @@ def test_punctuation_is_ignored_but_for_signs():
     assert read_label("cd14−  monocyte", LABELS) == "CD14- monocyte"
     refused(read_label, "CD14 monocyte.", LABELS, match="none of")
     assert read_label("Dr. X.", ("Dr. X.", "b")) == "Dr. X."
+    assert fold("CD8 -") == fold("CD8-") != fold("CD8")
+    assert fold("CD8 - positive") == fold("CD8 positive")
+
+
+def test_numbers_keep_their_point_and_their_sign():
+    assert read_label("1.5.", ("15", "1.5")) == "1.5"
+    refused(read_label, "15.", ("1.5", "-1.5"), match="none of")
+    assert read_label("\u22121.5.", ("1.5", "-1.5")) == "-1.5"
+    assert fold("IL-2") == fold("IL2")
 
 
 @given(
