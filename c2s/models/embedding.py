@@ -89,7 +89,7 @@ def embed_passages(
     Raises
     ------
     ConfigError
-        There is no such layer or pooling, or a prompt is longer than the model's context.
+        There is no such layer or pooling, or a prompt is longer than the model can read (:func:`c2s.models.context.check_context`).
     """
     if pooling not in get_args(Pooling):
         msg = f"pooling={pooling!r}; choose {', '.join(map(repr, get_args(Pooling)))}"

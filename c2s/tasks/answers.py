@@ -114,7 +114,7 @@ def read_text(answer: Answer, *, stop: str = ".") -> str:
 def fold(label: str) -> str:
     """Return ``label`` without case, spaces and punctuation; the signs of ``CD4+``, ``CD8-`` and ``-1.5`` stay."""
     text = unicodedata.normalize("NFKC", label).translate(DASHES).casefold()
-    kept = re.sub(r"(?<=\w)-(?=\W|$)|(?<=\w)\s+-\s*$|(?<!\w)(?<!\w\s)-(?=\d)", "\0", text)
+    kept = re.sub(r"(?<=\w)-(?=\W|$)|(?<=\w)\s+-\s*$|(?<!\w)-(?=\d)", "\0", text)
     kept = re.sub(r"(?<=\d)\.(?=\d)", "\1", kept)
     return "".join(sign for sign in kept if sign.isalnum() or sign in "+\0\1")
 

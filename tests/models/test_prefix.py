@@ -19,10 +19,9 @@ from transformers import (
     StableLmConfig,
 )
 
-from c2s.errors import ConfigError, ModelError
+from c2s.errors import ModelError
 from c2s.models import prefix as prefix_module
 from c2s.models.batching import left_padded, right_padded
-from c2s.models.embedding import Passage, embed_passages
 from c2s.models.prefix import IMPLEMENTATION, PrefixCache, PrefixDecoder, RowCache
 
 V, PAD = 30, 0
@@ -113,21 +112,6 @@ def test_rows_of_a_batch_are_counted_from_what_each_holds(model, monkeypatch):
     assert decoder.rows_per_batch(5, beside=700 * 10**6) == 1
     monkeypatch.setattr(prefix_module, "ROWS_PER_BATCH", 7)
     assert decoder.rows_per_batch(5, beside=700) == 7
-
-
-def test_what_is_longer_than_the_context_is_refused_and_what_just_fits_is_not(model):
-    """GPT-2 would end in an index error, rotary models would answer places they were never trained on."""
-    decoder = PrefixDecoder(model)
-    with decoder.attached():
-        prefix, ids = decoder.prefill([[1] * 60], pad=PAD), torch.ones(1, 4, dtype=torch.long)
-        rows = RowCache(decoder.n_layers, 8)
-        decoder.extend(prefix, rows, ids, ids.bool())
-        with pytest.raises(ConfigError, match="65 tokens .* holds 64"):
-            decoder.extend(prefix, rows, ids[:, :1], torch.ones(1, 5, dtype=torch.bool))
-        with pytest.raises(ConfigError, match="65 tokens"):
-            decoder.prefill([[1] * 65], pad=PAD)
-    with pytest.raises(ConfigError, match="70 tokens"):
-        list(embed_passages(model, [Passage([1] * 70, 0, 70)], pad=PAD))
 
 
 @pytest.mark.parametrize("lengths", [(0, 0), (0, 4), (3, 0)])

@@ -262,6 +262,7 @@ def test_numbers_keep_their_point_and_their_sign():
     assert read_label("1.5.", ("15", "1.5")) == "1.5"
     refused(read_label, "15.", ("1.5", "-1.5"), match="none of")
     assert read_label("\u22121.5.", ("1.5", "-1.5")) == "-1.5"
+    assert fold("score -1") != fold("score 1") == fold("score - 1")
     assert fold("IL-2") == fold("IL2")
 
 

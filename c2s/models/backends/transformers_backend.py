@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from c2s.errors import ConfigError
 from c2s.models.backends.base import Completion, cut
 from c2s.models.batching import TOKENS, by_length
+from c2s.models.context import check_context
 from c2s.models.prefix import PrefixDecoder, RowCache
 from c2s.models.sampling import BYTES_PER_TOKEN, keyed_gumbel, noise_keys
 from c2s.models.text_tokens import TextTokens
@@ -56,6 +57,7 @@ class TransformersBackend:
         if empty := [place for place, each in enumerate(ids) if not each]:
             msg = f"prompt {empty[0]} is empty; a model needs a token to start from"
             raise ConfigError(msg)
+        check_context(self.model.config, max(map(len, ids), default=0) + max_tokens)
         keys = noise_keys(seed, prompts, n)
         decoder = PrefixDecoder(self.model)
         beside = BYTES_PER_TOKEN * int(self.model.get_output_embeddings().weight.shape[0])

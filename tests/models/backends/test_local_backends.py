@@ -155,3 +155,11 @@ def test_vllm_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(MissingDependencyError, match=r"c2s\[vllm\]"):
         VllmBackend("m")
+
+
+def test_an_answer_that_cannot_fit_is_refused_before_any_is_written():
+    tokenizer = byte_level()
+    backend = TransformersBackend(transformer("gpt2", len(tokenizer)), tokenizer)
+    limit = backend.model.config.max_position_embeddings
+    with pytest.raises(ConfigError, match=f"holds {limit}"):
+        backend.complete(PROMPTS, max_tokens=limit)
