@@ -24,7 +24,6 @@ from c2s.models.backends.base import Completion, answer_seed, cut
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT = 60.0  # seconds between two tries
-LOOK_EVERY = 5.0  # seconds
 _AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
 
 
@@ -142,10 +141,7 @@ class OpenAIServer:
         with ThreadPoolExecutor(self.concurrency) as pool:
             running = [pool.submit(one, key, asked) for key, asked in missing.items()]
             try:
-                waiting = True
-                while waiting:  # a Ctrl-C that comes just before a lock is taken is only seen when the lock is given up
-                    done, others = wait(running, timeout=LOOK_EVERY, return_when=FIRST_EXCEPTION)
-                    waiting = bool(others) and all(each.exception() is None for each in done)
+                done, _ = wait(running, return_when=FIRST_EXCEPTION)
             finally:  # after an error or Ctrl-C nothing new is asked; what is on its way is kept when it comes
                 stopped.set()
         failed = next((each.exception() for each in running if each in done and each.exception() is not None), None)
