@@ -134,10 +134,11 @@ class NetworkAnnotator(CountsAnnotator):
     ) -> tuple[nn.Module, float, int]:
         """Return the network, its validation loss and the step it was best at; the caller's RNG is untouched."""
         tokens, codes, train, held = cells
-        targets = torch.from_numpy(codes.astype(np.int64))
-        with torch.random.fork_rng(devices=[]):
+        where = "cuda" if torch.cuda.is_available() else "cpu"
+        targets = torch.from_numpy(codes.astype(np.int64)).to(where)
+        with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = self._network(int(codes.max()) + 1, setting)
+            network = self._network(int(codes.max()) + 1, setting).to(where)
             optimizer = torch.optim.AdamW(network.parameters(), lr=setting["learning_rate"], weight_decay=0.01)
             batches = _batches(train, self.budget.batch_size, seed)
             every = max(MIN_EVERY, steps // checks)
@@ -147,7 +148,7 @@ class NetworkAnnotator(CountsAnnotator):
                 for group in optimizer.param_groups:
                     group["lr"] = setting["learning_rate"] * _schedule(step, steps)
                 rows = next(batches)
-                loss = F.cross_entropy(network(*tokens.batch(rows)), targets[rows])
+                loss = F.cross_entropy(network(*_placed(tokens.batch(rows), where)), targets[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -169,17 +170,22 @@ def log_probabilities(network: nn.Module, tokens: Tokens, rows: NDArray[np.intp]
     lengths = np.diff(tokens.offsets)
     found: NDArray[np.float64] | None = None
     network.eval()
+    where = next(network.parameters()).device
     with torch.no_grad():
         start = 0
         while start < len(rows):
             size = max(1, _PREDICTED // int(lengths[rows[start:]].max()))
             here = rows[start : start + size]
-            values = torch.log_softmax(network(*tokens.batch(here)).double(), dim=-1).numpy()
+            values = torch.log_softmax(network(*_placed(tokens.batch(here), where)).double(), dim=-1).cpu().numpy()
             if found is None:
                 found = np.full((len(tokens), values.shape[1]), np.nan)
             found[here] = values
             start += size
     return np.empty((0, 0)) if found is None else found
+
+
+def _placed(batch: tuple[torch.Tensor, ...], where: torch.device | str) -> tuple[torch.Tensor, ...]:
+    return tuple(tensor.to(where) for tensor in batch)
 
 
 def _loss(network: nn.Module, tokens: Tokens, codes: Codes, rows: NDArray[np.intp]) -> float:

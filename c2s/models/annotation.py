@@ -11,7 +11,8 @@ from torch import Tensor
 
 from c2s.errors import ConfigError, ModelError
 from c2s.models.batching import TOKENS, by_length, right_padded
-from c2s.models.prefix import PrefixDecoder, RowCache
+from c2s.models.prefix import PrefixDecoder
+from c2s.models.prefix_attention import RowCache
 
 CHUNK = 1 << 25  # logits made at once: places x tokens
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel
 from c2s.errors import ConfigError, ModelError
 from c2s.models.batching import TOKENS, by_length, right_padded
 from c2s.models.context import check_context
+from c2s.models.prefix import PrefixDecoder
 
 Pooling = Literal["mean", "last"]
 
@@ -70,7 +72,7 @@ def embed_passages(
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Yield vectors, float32 (batch, width), with the places of their passages in the stream.
 
-    What follows the pooled tokens is not run. Prompts are padded on the right, where a causal model does not look, so that a
+    What follows the pooled tokens is not run, and what the prompts of a batch begin with alike is run once. Prompts are padded on the right, where a causal model does not look, so that a
     vector does not depend on its batch-mates (but for the rounding of differently shaped matrix products, below 1e-5 in float32).
 
     Parameters
@@ -94,17 +96,24 @@ def embed_passages(
     if pooling not in get_args(Pooling):
         msg = f"pooling={pooling!r}; choose {', '.join(map(repr, get_args(Pooling)))}"
         raise ConfigError(msg)
-    decoder, stop = model.get_decoder(), _checked_layer(model, layer)
+    stop, shared = _checked_layer(model, layer), _shared(model)
     budget = TOKENS.get(model.device.type, TOKENS["cpu"])
     with _evaluated(model), torch.inference_mode():
         needed = (_needed(passage, pooling) for passage in passages)
         for places, batch in by_length(needed, tokens=budget, rows=batch_size):
-            ids, _ = right_padded([passage.ids for passage in batch], pad, model.device)
-            check_context(model.config, ids.shape[1])
-            hidden = _hidden(model, decoder, ids, stop)
+            sequences, pooled = [passage.ids for passage in batch], [_pooled(passage, pooling) for passage in batch]
+            common = shared.common(sequences, most=min(place.start for place in pooled)) if shared else 0
+            ids, seen = right_padded([sequence[common:] for sequence in sequences], pad, model.device)
+            check_context(model.config, common + ids.shape[1])
+            if shared and common:
+                with shared.attached():
+                    start = shared.prefill([sequences[0][:common]], pad=pad)
+                    hidden = _reached(model, stop, partial(shared.extend, start, None, ids, seen))
+            else:
+                hidden = _reached(model, stop, partial(_whole, model, ids))
             weights = torch.zeros(ids.shape, device=model.device)
-            for row, passage in enumerate(batch):
-                weights[row, _pooled(passage, pooling)] = 1.0
+            for row, place in enumerate(pooled):
+                weights[row, place.start - common : place.stop - common] = 1.0
             weights /= weights.sum(1, keepdim=True)
             vectors = torch.bmm(weights[:, None], hidden.float())[:, 0]
             yield places, vectors.cpu().numpy()
@@ -131,10 +140,27 @@ def _checked_layer(model: PreTrainedModel, layer: int | None) -> int | None:
     raise ConfigError(msg)
 
 
-def _hidden(model: PreTrainedModel, decoder: nn.Module, ids: Tensor, layer: int | None) -> Tensor:
+def _shared(model: PreTrainedModel) -> PrefixDecoder | None:
+    """Return what runs a common beginning once, where the model's attention can be told of it."""
+    if not model._supports_attention_backend:
+        return None
+    try:
+        decoder = PrefixDecoder(model)
+        with decoder.attached():
+            decoder.extend(decoder.prefill([[0]], pad=0), None, *right_padded([[0]], 0, model.device))
+    except ModelError:
+        return None
+    return decoder
+
+
+def _whole(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    return model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+
+
+def _reached(model: PreTrainedModel, layer: int | None, run: Callable[[], Tensor]) -> Tensor:
     """Return hidden states (B, T, width) of a layer; blocks behind it do not run."""
     if layer is None:
-        return decoder(input_ids=ids, use_cache=False).last_hidden_state
+        return run()
 
     def entered(module: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         raise _Reached(arguments[0] if arguments else named["hidden_states"])
@@ -149,7 +175,7 @@ def _hidden(model: PreTrainedModel, decoder: nn.Module, ids: Tensor, layer: int 
         else blocks[layer - 1].register_forward_hook(left)
     )
     try:
-        decoder(input_ids=ids, use_cache=False)
+        run()
     except _Reached as reached:
         return reached.hidden
     finally:

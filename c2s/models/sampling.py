@@ -19,7 +19,8 @@ from torch import Tensor
 from c2s.engines.constraint import Constraint
 from c2s.errors import ConfigError
 from c2s.models.batching import left_padded
-from c2s.models.prefix import PrefixCache, PrefixDecoder, RowCache
+from c2s.models.prefix import PrefixDecoder
+from c2s.models.prefix_attention import PrefixCache, RowCache
 
 BYTES_PER_TOKEN = 11  # of each row at its peak: logits and noise, 4 each, and three masks
 SLAB = 1 << 22  # elements of noise made at once

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from c2s.engines.trie_constraint import TrieConstraint
 from c2s.errors import ConfigError
-from c2s.models.prefix import PrefixDecoder, RowCache
+from c2s.models.prefix import PrefixDecoder
+from c2s.models.prefix_attention import RowCache
 from c2s.models.sampling import keyed_gumbel_at
 
 BYTES_PER_TOKEN = 8  # of each row beside its cache: two matrices of logits

@@ -10,7 +10,8 @@ from c2s.errors import ConfigError
 from c2s.models import context
 from c2s.models.context import check_context
 from c2s.models.embedding import Passage, embed_passages
-from c2s.models.prefix import PrefixDecoder, RowCache
+from c2s.models.prefix import PrefixDecoder
+from c2s.models.prefix_attention import RowCache
 
 SIZES = {
     "vocab_size": 30, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,

@@ -21,8 +21,10 @@ from transformers import (
 
 from c2s.errors import ModelError
 from c2s.models import prefix as prefix_module
+from c2s.models import prefix_attention
 from c2s.models.batching import left_padded, right_padded
-from c2s.models.prefix import IMPLEMENTATION, PrefixCache, PrefixDecoder, RowCache
+from c2s.models.prefix import PrefixDecoder
+from c2s.models.prefix_attention import IMPLEMENTATION, PrefixCache, RowCache
 
 V, PAD = 30, 0
 SIZES = {
@@ -133,7 +135,7 @@ def test_prefixes_may_be_empty(model, lengths):
 def test_a_cache_that_makes_room_step_by_step_holds_the_same(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     parts = [torch.randn(2, 3, length, 4, generator=generator) for length in (2, 1, 1, 3, 1)]
-    monkeypatch.setattr(prefix_module, "ROOM", 1)
+    monkeypatch.setattr(prefix_attention, "ROOM", 1)
     rows, rooms = RowCache(1, 9), []
     for part in parts:
         keys, values = rows.update(part, -part, 0)

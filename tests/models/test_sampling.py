@@ -15,7 +15,8 @@ from scipy import stats
 from c2s.engines.constraint import Constraint, Segment
 from c2s.errors import ConfigError
 from c2s.models import prefix, sampling
-from c2s.models.prefix import PrefixDecoder, RowCache
+from c2s.models.prefix import PrefixDecoder
+from c2s.models.prefix_attention import RowCache
 from c2s.models.sampling import keyed_gumbel, noise_keys, sample_answers
 from tests.memory import LargestTensor
 from tests.models.untrained import full_log_probabilities, tiny_transformer
