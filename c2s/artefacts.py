@@ -26,6 +26,7 @@ OWN_FILES = {
     "screen.json": {"config", "contexts", "programme", "gates"},
     "demo.json": {"seed", "quick"},
     "config.json": {"task", "model", "steps", "labels_key", "perturbation_key"},  # a training run
+    "reinforcement.json": {"recipe", "settings"},
 }
 
 _SHORT = 100  # items of a list that are laid out one a line

@@ -62,6 +62,9 @@ def embed(
         kinds = ".parquet" if is_corpus(cells) else ".parquet or .h5ad"
         msg = f"{out.name} would hold vectors; name it {kinds}"
         raise ConfigError(msg)
+    if layer is not None and is_corpus(cells):
+        msg = f"{cells} is a corpus: its sentences are written, and --layer is of .h5ad files; leave it out (--hidden-layer is the model's)"
+        raise ConfigError(msg)
     known = load_model(model, prompts=prompts, n_genes=n_genes)
     if table:
         sentences = (

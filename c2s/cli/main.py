@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from c2s import __version__
 from c2s.errors import C2SError
 
-ORDER = ("demo", "genes", "encode", "decode", "train", "annotate", "embed", "generate", "perturb", "screen")
+ORDER = ("demo", "genes", "encode", "decode", "train", "annotate", "embed", "generate", "perturb", "screen", "rl")
 
 
 def verbs() -> list[str]:

@@ -19,6 +19,7 @@ TRUE = "true captions"
 N_SHUFFLES = 20
 N_RESAMPLES = 999
 WORDS, VECTORS = "words", "token vectors of the embedder"
+SPACES = {"token F1": WORDS, "ROUGE-L F": WORDS, "matching F1": VECTORS, "cosine": VECTORS}  # of each measure
 
 Scores = dict[str, NDArray[np.float64]]  # measure → one value a cluster
 
@@ -79,13 +80,23 @@ def caption_results(
     scores = {name: score(given) for name, given in answers.items()}
     if len(truth) > 1:
         scores[SHUFFLED] = _shuffled(truth, score, n_shuffles, seed)
-    table = [_mean(f"{measure}, {name}", values, seed) for name in scores for measure, values in scores[name].items()]
+    table = [
+        _mean(f"{measure}, {name}", values, seed, space=SPACES[measure])
+        for name in scores
+        for measure, values in scores[name].items()
+    ]
     if SHUFFLED not in scores:
         reason = "one cluster has no other whose caption it could get"
         table += [_none(f"{measure}, {SHUFFLED}", reason, seed) for measure in scores[NEAREST]]
     for name in models:
         table += [
-            _mean(f"gain of {measure}, {name}", values - scores[plain][measure], seed, reference=plain)
+            _mean(
+                f"gain of {measure}, {name}",
+                values - scores[plain][measure],
+                seed,
+                space=SPACES[measure],
+                reference=plain,
+            )
             for plain in (NEAREST, SHUFFLED)
             if plain in scores
             for measure, values in scores[name].items()
@@ -168,12 +179,11 @@ def _leaks(name: str, answers: Sequence[Text], training_captions: Sequence[str],
     runs = np.array([leak.longest_run for leak in found], dtype=np.float64)
     return [
         Result(f"verbatim, {name}", float(share.value), float(share.low), float(share.high), n=n, space=WORDS, seed=seed),
-        _mean(f"longest run, {name}", runs, seed),
+        _mean(f"longest run, {name}", runs, seed, space=WORDS),
     ]  # fmt: skip
 
 
-def _mean(metric: str, values: NDArray[np.float64], seed: int, *, reference: str | None = None) -> Result:
-    space = VECTORS if "matching" in metric or "cosine" in metric else WORDS
+def _mean(metric: str, values: NDArray[np.float64], seed: int, *, space: str, reference: str | None = None) -> Result:
     found = bootstrap_interval(values, n_resamples=N_RESAMPLES, seed=seed)
     low, high = float(found.low), float(found.high)
     if np.isnan(low):

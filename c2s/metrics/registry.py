@@ -67,11 +67,12 @@ def cells_overlap(truth: Sequence[Any], predicted: Sequence[Any]) -> float:
     """Return the mean :func:`~c2s.metrics.generation.gene_overlap` of the true cells of a sample, in percent.
 
     The cells of a sample have no order: true and predicted ones are paired so that the mean is largest, each at most once. A true cell
-    without a partner counts 0; nan where a true cell is empty. Of a gene that a predicted cell names twice, the first counts.
+    without a partner counts 0; nan where a true cell is empty. Of a gene that a predicted cell names twice, the first counts, and of
+    its genes the first, as many as the true cell has.
     """
     if not all(map(len, truth)):
         return float("nan")
-    shares = np.array([[gene_overlap(list(one), list(dict.fromkeys(other))) for other in predicted] for one in truth])
+    shares = np.array([[_cell_overlap(one, other) for other in predicted] for one in truth])
     rows, columns = linear_sum_assignment(shares.reshape(len(truth), len(predicted)), maximize=True)
     return float(shares[rows, columns].sum() / len(truth)) if len(rows) else 0.0
 
@@ -110,7 +111,12 @@ def _overlap(truth: Any, predicted: Any) -> float:
     """Return the overlap of two cells, or of the cells of two samples."""
     if len(truth) and np.ndim(truth[0]) == 1:
         return cells_overlap(truth, predicted)
-    return gene_overlap(list(truth), list(dict.fromkeys(predicted)))
+    return _cell_overlap(truth, predicted)
+
+
+def _cell_overlap(truth: Any, predicted: Any) -> float:
+    """Return the overlap with as many genes of the prediction as the truth has, its first: a longer answer gains nothing."""
+    return gene_overlap(list(truth), list(dict.fromkeys(predicted))[: len(truth)])
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(

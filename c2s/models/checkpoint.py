@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from c2s.artefacts import read_json
 from c2s.errors import ArtefactError, ConfigError, MissingDependencyError
-from c2s.models.quiet import no_bars
+from c2s.quiet import no_bars
 
 Quantization = Literal["4bit", "8bit"]
 

@@ -142,8 +142,6 @@ def _checked_layer(model: PreTrainedModel, layer: int | None) -> int | None:
 
 def _shared(model: PreTrainedModel) -> PrefixDecoder | None:
     """Return what runs a common beginning once, where the model's attention can be told of it."""
-    if not model._supports_attention_backend:
-        return None
     try:
         decoder = PrefixDecoder(model)
         with decoder.attached():

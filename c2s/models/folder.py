@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from c2s.artefacts import atomic_path, read_json, write_json
 from c2s.cells.genes import GeneVocabulary
 from c2s.errors import ArtefactError, ModelError
-from c2s.models.quiet import no_bars
 from c2s.models.settings import FORMAT, SETTINGS_FILE, ModelSettings
 from c2s.models.tokenizer import PartTokenizer
+from c2s.quiet import no_bars
 from c2s.sentences.background import Background
 from c2s.sentences.decode import RankDecoder
 

@@ -47,6 +47,12 @@ class PrefixDecoder:
         if factors:
             msg = f"shared-prefix decoding does not support {type(model).__name__}, which scales its logits ({factors[0]})"
             raise ModelError(msg)
+        if not getattr(model, "_supports_attention_backend", False):
+            msg = (
+                f"shared-prefix decoding does not support {type(model).__name__}, whose attention, if it has any, does not go "
+                "through transformers' attention interface"
+            )
+            raise ModelError(msg)
         self.model = model
         self.decoder = model.get_decoder()
         self.n_layers = model.config.num_hidden_layers

@@ -188,11 +188,19 @@ class TextLM(CellReader):
         -------
         CellSentences
             ``obs`` has a column per condition and ``seed``; a condition called ``seed`` is kept as ``condition_seed``.
+
+        Raises
+        ------
+        ConfigError
+            The wording has no place for a condition, or a number is below 1.
         """
         if n < 1 or (n_genes is not None and n_genes < 1):
             msg = f"n is {n}, n_genes {n_genes}; ask for at least one cell of at least one gene"
             raise ConfigError(msg)
         task, asked = self.task("cell_generation", wording=wording), {**(conditions or {}), **named}
+        if untold := task.untold(asked):
+            msg = f"the prompt says nothing of {', '.join(untold)}: wording {wording} of {self.prompts} has no place for it"
+            raise ConfigError(msg)
         symbols, longest = vocabulary.symbols, min(self.n_genes if n_genes is None else n_genes, len(vocabulary))
         lead = task.prompt_set.answers[task.which(None)].partition("{sentence}")[0]
         constraint = gene_constraint(

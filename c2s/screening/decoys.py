@@ -39,7 +39,8 @@ def silent_perturbations(responses: pd.DataFrame, gene_ids: np.ndarray) -> set[s
     """Return the training perturbations whose observed response leaves the programme alone in every context.
 
     The programme's mean change (log1p CP10k) must lie within two noise levels of 0. The noise is the spread, over
-    perturbations, of half the difference between the responses of two random halves of the cells.
+    perturbations, of half the difference between the responses of two random halves of the cells. Where no perturbation
+    has two cells the noise is not known, and none is called silent.
 
     Parameters
     ----------
@@ -52,7 +53,9 @@ def silent_perturbations(responses: pd.DataFrame, gene_ids: np.ndarray) -> set[s
         return set()
     change = np.stack(responses["change"].to_list())[:, gene_ids].mean(axis=1)
     half = np.stack(responses["half_difference"].to_list())[:, gene_ids].mean(axis=1)
-    noise = np.sqrt(np.mean(np.square(half)))
+    if np.isnan(half).all():
+        return set()
+    noise = np.sqrt(np.nanmean(np.square(half)))
     moved = responses["perturbation"][np.abs(change) > 2 * noise]
     return set(responses["perturbation"]) - set(moved)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -139,7 +140,9 @@ def niche_groups(
 ) -> Groups:
     """Return groups of cells of one niche of one sample, and as many whose cells are not all of one niche.
 
-    Cells and companions are drawn as in :func:`neighbourhood_groups`, which says the rest.
+    Cells and companions are drawn as in :func:`neighbourhood_groups`, which says the rest, but every niche of a sample equally often in
+    both kinds: else a frequent niche would be rarer in groups of several, and a cell of it would tell its group. Samples with
+    one niche are not used.
 
     Parameters
     ----------
@@ -157,7 +160,10 @@ def niche_groups(
         for key, rows in pd.Series(range(len(values))).groupby([codes, samples]).indices.items()
     }
     large = [key for key, rows in members.items() if key[0] >= 0 and len(rows) >= n_cells]
+    of_sample = Counter(number for _, number in large)
+    large = [key for key in large if of_sample[key[1]] > 1]
     centres = np.sort(np.concatenate([members[key] for key in large])) if large else np.array([], dtype=np.int64)
+    weights = np.array([1 / len(members[codes[cell], samples[cell]]) for cell in centres])
 
     def companions(centre: int) -> Rows:
         rows = members[codes[centre], samples[centre]]
@@ -165,7 +171,7 @@ def niche_groups(
 
     return _balanced(
         centres, companions, lambda rows: len(set(codes[rows])) > 1, samples, n_groups=n_groups, n_cells=n_cells, seed=seed,
-        lack=f"niches of {n_cells} cells",
+        lack=f"two niches of {n_cells} cells in one sample", weights=weights,
     )  # fmt: skip
 
 
@@ -195,7 +201,9 @@ def _balanced(
     n_cells: int,
     seed: int,
     lack: str,
+    weights: NDArray[np.float64] | None = None,
 ) -> Groups:
+    """Return the groups; ``weights`` say how often each of ``centres`` is drawn, all about equally often without."""
     if n_groups < 2 or n_groups % 2 or n_cells < 2:
         msg = f"n_groups={n_groups}, n_cells={n_cells}; expected an even number of groups, of at least 2 cells"
         raise ConfigError(msg)
@@ -204,19 +212,26 @@ def _balanced(
         raise DataError(msg)
     rng = np.random.default_rng(seed)
     half = n_groups // 2
-    rounds = [rng.permutation(centres) for _ in range(-(-half // len(centres)))]
-    chosen = np.concatenate(rounds)[:half]
-    of_sample = {number: centres[samples[centres] == number] for number in np.unique(samples[centres])}
+    if weights is None:
+        weights = np.ones(len(centres))
+        chosen = np.concatenate([rng.permutation(centres) for _ in range(-(-half // len(centres)))])[:half]
+    else:
+        chosen = rng.choice(centres, half, p=weights / weights.sum())
+    of_sample = {}
+    for number in np.unique(samples[centres]):
+        here = samples[centres] == number
+        of_sample[number] = (centres[here], weights[here] / weights[here].sum())
     rows: list[Rows] = []
     for centre in chosen:
         rows.append(np.append(centre, rng.choice(companions(int(centre)), n_cells - 1, replace=False)))
-        rows.append(_apart(int(centre), of_sample[samples[centre]], companions, apart, n_cells, rng))
+        rows.append(_apart(int(centre), *of_sample[samples[centre]], companions, apart, n_cells, rng))
     return Groups(tuple(rows), np.tile([True, False], half))
 
 
 def _apart(
     centre: int,
     centres: Rows,
+    shares: NDArray[np.float64],
     companions: Callable[[int], Rows],
     apart: Callable[[Rows], bool],
     n_cells: int,
@@ -224,7 +239,7 @@ def _apart(
 ) -> Rows:
     """Return ``centre`` and distinct companions of other cells of ``centres`` that do not lie together with it."""
     for _ in range(TRIES):
-        others = [rng.choice(companions(int(other))) for other in rng.choice(centres, n_cells - 1)]
+        others = [rng.choice(companions(int(other))) for other in rng.choice(centres, n_cells - 1, p=shares)]
         rows = np.array([centre, *others], dtype=np.int64)
         if len(set(rows.tolist())) == n_cells and apart(rows):
             return rows

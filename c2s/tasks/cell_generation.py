@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,6 +16,7 @@ from c2s.tasks.answers import Answer
 from c2s.tasks.base import Example, Genes, Mark, Part, split_segments
 from c2s.tasks.gene_answers import read_genes
 from c2s.tasks.text_task import TextTask, merged
+from c2s.tasks.wording import slot_names
 
 _SLOTS = ("cell_type", "organism", "tissue")
 
@@ -58,6 +59,13 @@ class CellGeneration(TextTask):
         )
         return self.prompt_set.prompt(slots, wording=self.which(wording))
 
+    def untold(self, names: Iterable[str]) -> list[str]:
+        """Return the conditions among ``names`` that the wording has no place for; marks tell all."""
+        if self.wording == "marks":
+            return []
+        places = set().union(*slot_names(self.prompt_set.prompts[self.which(None)]))
+        return [name for name in names if name not in places and ("others" not in places or name in _SLOTS)]
+
     def answer(self, genes: np.ndarray, *, wording: int | None = None) -> tuple[Part, ...]:
         """Return the answer that spells ``genes`` (ids, int32), cut at ``n_genes``."""
         if wording is None and self.wording == "marks":
@@ -65,14 +73,14 @@ class CellGeneration(TextTask):
         return self.prompt_set.answer(self.cell_slots(genes), wording=self.which(wording))
 
     def examples(self, sentences: CellSentences, *, conditions: Mapping[str, str], seed: int = 0) -> Iterator[Example]:
-        """Yield one example per cell; ``conditions`` maps a condition's name to its column of ``obs``. A missing value is not told."""
+        """Yield one example per cell that has genes; ``conditions`` maps a condition's name to its column of ``obs``. A missing value is not told."""
         values = {
             name: require_column(sentences.obs, column, "conditions").to_numpy(object)
             for name, column in conditions.items()
         }
-        n = len(sentences)
-        wordings = [None] * n if self.wording == "marks" else self.wordings(n, seed=seed)
-        for i, wording in enumerate(wordings):
+        rows = np.flatnonzero(sentences.lengths).tolist()
+        wordings = [None] * len(rows) if self.wording == "marks" else self.wordings(len(rows), seed=seed)
+        for i, wording in zip(rows, wordings, strict=True):
             known = {name: str(column[i]) for name, column in values.items() if not pd.isna(column[i])}
             yield self.example(sentences, i, conditions=known, wording=wording)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from c2s.cells.reading import complete_column
+from c2s.errors import ConfigError
 from c2s.sentences.corpus import CellSentences
 from c2s.tasks.answers import Answer, read_label
 from c2s.tasks.base import Example, Genes, Mark, ParseError, Part
@@ -36,6 +37,9 @@ class CellTypeAnnotation(TextTask):
     ) -> tuple[Part, ...]:
         """Return the prompt for cell ``i``; ``fields`` gives ``organism`` and ``tissue`` to wordings."""
         if wording is None and self.wording == "marks":
+            if fields:
+                msg = f"marks have no place for {', '.join(fields)}; choose a wording in words, or leave fields out"
+                raise ConfigError(msg)
             return (Mark("cell"), Genes(sentences.row(i)[: self.n_genes]), Mark("cell_type"))
         slots = merged(self.cell_slots(sentences.row(i)), fields)
         return self.prompt_set.prompt(slots, wording=self.which(wording))
@@ -52,6 +56,9 @@ class CellTypeAnnotation(TextTask):
         """Yield one example per cell; ``labels_key`` is the column of ``obs`` with the labels."""
         labels = complete_column(sentences.obs, labels_key, "labels_key")
         if self.wording == "marks":
+            if columns:
+                msg = f"marks have no place for {', '.join(columns)}; choose a wording in words, or leave columns out"
+                raise ConfigError(msg)
             for i, label in enumerate(labels):
                 yield self.example(sentences, i, label=label)
             return

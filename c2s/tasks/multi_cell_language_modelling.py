@@ -47,9 +47,12 @@ class MultiCellLanguageModelling(TextTask):
     def examples(
         self, sentences: CellSentences, *, samples: Samples, columns: Columns = None, seed: int = 0
     ) -> Iterator[Example]:
-        """Yield one example per sample."""
+        """Yield one example per sample, without cells that have no genes."""
         fields = self.fields(sentences.obs, columns)
-        for rows, wording in zip(samples.rows, self.wordings(len(samples), seed=seed), strict=True):
+        for drawn, wording in zip(samples.rows, self.wordings(len(samples), seed=seed), strict=True):
+            rows = drawn[sentences.lengths[drawn] > 0]
+            if not len(rows):
+                continue
             cells = self.cells_slots(sentences, rows)
             yield self.written(merged(cells, fields(rows)), cells, wording)
 

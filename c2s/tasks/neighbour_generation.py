@@ -54,13 +54,15 @@ class NeighbourGeneration(TextTask):
         columns: Columns = None,
         seed: int = 0,
     ) -> Iterator[Example]:
-        """Yield one example per neighbour: the cells shown, and lines of knowledge, are those at the same place."""
+        """Yield one example per neighbour that has genes: the cells shown, and lines of knowledge, are those at the same place."""
         fields = self.fields(sentences.obs, columns)
         known = knowledge or [()] * len(shown)
         for rows, cell, lines, wording in zip(
             shown, neighbours, known, self.wordings(len(shown), seed=seed), strict=True
         ):
             genes = sentences.row(int(cell))[: self.n_genes]
+            if not len(genes):
+                continue
             prompt = self.prompt(
                 sentences, rows, n_genes=len(genes), knowledge=lines, fields=fields(rows), wording=wording
             )

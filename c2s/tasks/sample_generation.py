@@ -70,10 +70,13 @@ class SampleGeneration(TextTask):
     def examples(
         self, sentences: CellSentences, *, samples: Samples, by_key: str, columns: Columns = None, seed: int = 0
     ) -> Iterator[Example]:
-        """Yield one example per sample; ``by_key`` is the column of ``obs`` with tissues, cell types or abstracts."""
+        """Yield one example per sample, without cells that have no genes; ``by_key`` is the column of ``obs`` with tissues, cell types or abstracts."""
         values = complete_column(sentences.obs, by_key, "by_key")
         fields = self.fields(sentences.obs, columns)
-        for rows, wording in zip(samples.rows, self.wordings(len(samples), seed=seed), strict=True):
+        for drawn, wording in zip(samples.rows, self.wordings(len(samples), seed=seed), strict=True):
+            rows = drawn[sentences.lengths[drawn] > 0]
+            if not len(rows):
+                continue
             described = list(values[rows]) if self.by == "cell_types" else common_value(values, rows, by_key)
             cells = self.cells_slots(sentences, rows)
             yield self.written(merged(cells, self._described(described), fields(rows)), cells, wording)

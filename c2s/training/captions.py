@@ -26,10 +26,10 @@ from c2s.training.composition import (
     shares_text,
 )
 
-VERSION = "1"  # changes whenever a template does
+VERSION = "2"  # changes whenever a template does
 TEMPLATES = (
     "The most frequent type of this cluster[ from {tissue}][ of {organism}] is {majority} ({share})[, beside {others}].[ Its marker genes are {markers}.][ {description}]",
-    "{share} of the cells of this cluster[ of {organism}][ from {tissue}] are of type {majority}[, the others {others}].[ Genes that set them apart are {markers}.][ {description}]",
+    "{share} of the cells of this cluster[ of {organism}][ from {tissue}] are of type {majority}[, beside {others}].[ Genes that set them apart are {markers}.][ {description}]",
     "Cell type: {majority}, {share}[; then {others}].[ Markers: {markers}.][ Tissue: {tissue}.][ Organism: {organism}.][ {description}]",
     "A cluster[ from {tissue}][ of {organism}] in which {majority} comes first with {share}[, before {others}].[ It is marked by {markers}.][ {description}]",
 )

@@ -130,7 +130,8 @@ class PerturbationData:
 
         Columns: ``perturbation``, one per context key, ``n_cells``, ``held_out``, ``change`` (float32 arrays of shape
         (n_genes,), mean log1p CP10k of the treated cells minus mean of the controls of their context) and
-        ``half_difference`` (half the difference between the means of every other treated cell: the noise of ``change``).
+        ``half_difference`` (half the difference between the means of every other treated cell: the noise of ``change``; nan of
+        a single cell).
         """
         keys = list(self.config.context_keys)
         known = np.flatnonzero(~self.is_validation | np.isin(self.names, self.held_out))
@@ -142,11 +143,15 @@ class PerturbationData:
             controls = groups.get((*key[:-1], self.config.control))
             if key[-1] == self.config.control or controls is None:
                 continue
-            halves = [self._mean(rows[part::2]) if len(rows) > 1 else self._mean(rows) for part in (0, 1)]
+            half = (
+                (self._mean(rows[::2]) - self._mean(rows[1::2])) / 2
+                if len(rows) > 1
+                else np.full_like(self._mean(rows), np.nan)
+            )
             out.append(
                 {"perturbation": key[-1], **dict(zip(keys, key[:-1], strict=True)), "n_cells": len(rows),
                  "held_out": key[-1] in self.held_out, "change": self._mean(rows) - self._mean(controls),
-                 "half_difference": (halves[0] - halves[1]) / 2}
+                 "half_difference": half}
             )  # fmt: skip
         return pd.DataFrame(out, columns=["perturbation", *keys, "n_cells", "held_out", "change", "half_difference"])
 

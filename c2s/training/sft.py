@@ -17,7 +17,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from c2s.errors import ModelError
-from c2s.models.quiet import no_bars
+from c2s.quiet import no_bars
 from c2s.training.cell_data import CellExamples
 from c2s.training.examples import Collator, RenderedExamples
 from c2s.training.order import AlikeLengths, Shuffled

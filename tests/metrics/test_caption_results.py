@@ -107,3 +107,11 @@ def test_one_cluster_has_a_value_and_no_interval():
 def test_what_does_not_fit_is_named(models, changes, message):
     with pytest.raises((DataError, ConfigError), match=message):
         table(models, **changes)
+
+
+def test_the_space_is_that_of_the_measure_whatever_the_row_is_called():
+    found = table({"cosine matching": TRUTH}, embedder=embedder)
+    assert found["token F1, cosine matching", None].space == "words"
+    assert found["longest run, cosine matching", None].space == "words"
+    assert found["cosine, cosine matching", None].space == "token vectors of the embedder"
+    assert found["gain of matching F1, cosine matching", "shuffled captions"].space == "token vectors of the embedder"

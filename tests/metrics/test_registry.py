@@ -97,3 +97,10 @@ def test_what_cannot_be_scored_is_named():
     alone = METRICS["rouge_l"](["a"], ["a"])
     assert (alone.value, alone.low) == (1, None)
     assert LanguageModelling.metric in METRICS
+
+
+def test_a_longer_answer_gains_nothing():
+    """All genes there are would hold every true one; only as many as the truth has are read."""
+    assert METRICS["gene_overlap"]([[1, 2]], [[9, 2, 1, 3, 4]]).value == 50
+    truth = [np.array([1, 2]), np.array([3, 4])]
+    assert METRICS["gene_overlap"]([truth], [[np.arange(4, -1, -1), np.array([1, 9])]]).value == 75

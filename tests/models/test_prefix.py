@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
     CohereConfig,
     FalconConfig,
     Gemma2Config,
@@ -13,6 +14,7 @@ from transformers import (
     GPTNeoXConfig,
     GraniteConfig,
     LlamaConfig,
+    MambaConfig,
     MistralConfig,
     PhiConfig,
     Qwen3Config,
@@ -209,7 +211,12 @@ def test_what_was_before_is_restored_also_after_an_error(model):
     [
         (
             FalconConfig(vocab_size=V, hidden_size=32, num_hidden_layers=2, num_attention_heads=4),
-            "FalconForCausalLM: 0 of its 2 ",
+            "FalconForCausalLM, whose attention",
+        ),
+        (BloomConfig(vocab_size=V, hidden_size=32, n_layer=2, n_head=4), "BloomForCausalLM, whose attention"),
+        (
+            MambaConfig(vocab_size=V, hidden_size=32, num_hidden_layers=2, state_size=4),
+            "MambaForCausalLM, whose attention",
         ),
         (StableLmConfig(**SIZES, num_key_value_heads=2), "StableLmForCausalLM: 0 of its 2 layers"),  # drops the prefix
         (GraniteConfig(**SIZES, logits_scaling=8.0), "scales its logits .logits_scaling"),

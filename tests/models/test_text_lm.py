@@ -12,8 +12,10 @@ import torch
 
 import c2s
 from c2s.errors import ArtefactError, ConfigError, MissingDependencyError
+from c2s.models.embedding import layers_of
 from c2s.models.text_lm import TextLM
 from c2s.tasks import TASKS
+from c2s.tasks.prompt_set import PromptSet
 from c2s.tasks.wording import render_text
 from tests.models.texts import FAMILIES, LABELS, VOCABULARY, byte_level, cells, metaspace, transformer
 from tests.models.untrained import full_log_probabilities
@@ -115,11 +117,13 @@ def test_vectors_are_hidden_states_of_one_cell_alone(family, pooling, layer, bpe
     )
     np.testing.assert_allclose(vectors, alone, atol=1e-5)
     for i, passage in enumerate(model.passages(sentences)):
+        last = []  # transformers' own list gives the last layer normalised
+        handle = layers_of(model.model)[-1].register_forward_hook(lambda _, given, out, last=last: last.append(out))
         with torch.inference_mode():
             out = model.model(input_ids=torch.tensor([list(passage.ids)]), output_hidden_states=True)
-        hidden = out.hidden_states[-1 if layer is None else (2 if layer == -1 else layer)][0]
-        if layer == -1:  # transformers gives the normalised one
-            continue
+        handle.remove()
+        behind = last[0] if isinstance(last[0], torch.Tensor) else last[0][0]
+        hidden = behind[0] if layer == -1 else out.hidden_states[-1 if layer is None else layer][0]
         span = (
             slice(len(passage) - 1, len(passage))
             if pooling == "last" or passage.stop <= passage.start
@@ -291,6 +295,17 @@ def test_generated_cells_hold_known_genes_once(family, tokenizer):
     greedy = model.generate(VOCABULARY, n=3, n_genes=5, temperature=0.0, conditions={"seed": "oak"})
     assert greedy.obs[["condition_seed", "seed"]].iloc[0].tolist() == ["oak", 0]
     assert len({greedy.text(i) for i in range(3)}) == 1
+
+
+def test_a_condition_the_wording_has_no_place_for_is_refused(bpe, monkeypatch):
+    model = model_of("llama", bpe)
+    few = PromptSet("cell_generation", "1", ("A cell[ of {cell_type}].\n",), ("{sentence}",))
+    monkeypatch.setattr(TASKS["cell_generation"], "prompt_set", few)
+    assert len(model.generate(VOCABULARY, n=1, n_genes=2, cell_type="B cell")) == 1
+    with pytest.raises(
+        ConfigError, match="the prompt says nothing of age, tissue: wording 0 of c2s has no place for it"
+    ):
+        model.generate(VOCABULARY, n=1, n_genes=2, cell_type="B cell", conditions={"age": "30"}, tissue="blood")
 
 
 def test_generated_cells_follow_the_masked_distribution(bpe):

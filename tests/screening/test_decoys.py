@@ -74,6 +74,12 @@ def test_nothing_measured_nothing_silent():
     assert silent_perturbations(responses([], []), np.array([0])) == set()
 
 
+def test_a_single_cell_says_nothing_of_the_noise():
+    changes = [("a", 0.15), ("b", 0.25), ("c", 0.1)]
+    assert silent_perturbations(responses(changes, [0.1, -0.1, np.nan]), np.array([0])) == {"a", "c"}
+    assert silent_perturbations(responses(changes, [np.nan] * 3), np.array([0])) == set()
+
+
 def test_seen_decoys_take_targets_that_only_silent_drugs_act_on():
     found = decoys(SEEN)
     assert {d.targets for d in found} == {("GENE10",), ("GENE11", "GENE12")}

@@ -73,10 +73,23 @@ def test_niche_groups_are_what_they_say(tissue):
     for rows, together in zip(groups.rows, groups.together, strict=True):
         assert len(set(rows.tolist())) == 3 and None not in niches[rows] and len(set(sample[rows])) == 1
         assert (len(set(niches[rows])) == 1) == together
-    with pytest.raises(DataError, match="there are no niches of 4 cells"):
+    with pytest.raises(DataError, match="there are no two niches of 4 cells in one sample"):
         niche_groups(["a", "a", "b", "b"], n_groups=2)
-    with pytest.raises(DataError, match="found no 2 cells apart"):
+    with pytest.raises(DataError, match="there are no two niches of 2 cells in one sample"):
         niche_groups(["a", "a", "a"], n_groups=4, n_cells=2)
+
+
+def test_a_cell_of_a_frequent_niche_does_not_tell_its_group():
+    """Of 90 and 10 cells: drawn by cells, groups of several niches would hold the rare one far more often."""
+    niches = np.array(["often"] * 90 + ["rare"] * 10 + ["alone"] * 5)
+    sample = np.array(["one"] * 100 + ["two"] * 5)
+    groups = niche_groups(niches, n_groups=4000, n_cells=3, sample=sample, seed=0)
+    rows = np.stack(groups.rows)
+    assert rows.max() < 100  # a sample of one niche has no groups of several
+    rare = niches[rows] == "rare"
+    for place in range(3):
+        together, apart = rare[groups.together, place].mean(), rare[~groups.together, place].mean()
+        assert abs(together - 0.5) < 0.05 and abs(apart - 0.5) < 0.05
 
 
 def test_the_neighbour_asked_for_is_not_shown(tissue):

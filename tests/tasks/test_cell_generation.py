@@ -9,6 +9,7 @@ from c2s.cells.genes import GeneVocabulary
 from c2s.errors import DataError
 from c2s.sentences.corpus import CellSentences
 from c2s.tasks import CellGeneration, Genes, Mark, ParseError
+from c2s.tasks.prompt_set import PromptSet
 
 
 def test_cell_type_comes_first_and_other_conditions_by_name():
@@ -34,3 +35,18 @@ def test_examples_read_their_columns_and_cut_at_n_genes():
 def test_text_in_a_sentence_is_a_parse_error():
     with pytest.raises(ParseError, match="found 'MS4A1'"):
         CellGeneration().parse(("MS4A1", Mark("end")))
+
+
+def test_cells_without_genes_are_no_examples():
+    obs = pd.DataFrame({"type": ["B", "T", "T"]}, index=["a", "b", "c"])
+    sentences = CellSentences.from_lists([[2], [], [1]], GeneVocabulary(("A", "B", "C")), obs=obs)
+    for wording in ("marks", 0):
+        examples = list(CellGeneration(wording=wording).examples(sentences, conditions={"cell_type": "type"}))
+        assert [example.answer[0].ids.tolist() for example in examples] == [[2], [1]]
+
+
+def test_what_a_wording_has_no_place_for(monkeypatch):
+    assert CellGeneration().untold(["age"]) == CellGeneration(wording=0).untold(["age", "cell_type"]) == []
+    few = PromptSet("cell_generation", "1", ("A cell[ of {cell_type}].",), ("{sentence}",))
+    monkeypatch.setattr(CellGeneration, "prompt_set", few)
+    assert CellGeneration(wording=0).untold(["age", "cell_type", "tissue"]) == ["age", "tissue"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from c2s.cells.genes import GeneVocabulary
-from c2s.errors import DataError
+from c2s.errors import ConfigError, DataError
 from c2s.sentences.corpus import CellSentences
 from c2s.tasks import CellTypeAnnotation, Genes, Mark, ParseError
 
@@ -50,3 +50,10 @@ def test_what_is_not_a_label_is_a_parse_error(answer):
 
 def test_a_label_is_stripped():
     assert CellTypeAnnotation().parse((" B cell ", Mark("end"))) == "B cell"
+
+
+def test_marks_have_no_place_for_metadata(sentences):
+    with pytest.raises(ConfigError, match="marks have no place for tissue"):
+        list(CellTypeAnnotation().examples(sentences, labels_key="label", columns={"tissue": "label"}))
+    with pytest.raises(ConfigError, match="marks have no place for tissue"):
+        CellTypeAnnotation().prompt(sentences, 0, fields={"tissue": "blood"})

@@ -7,7 +7,7 @@ answer at its budget) have log-probability 0 and are marked, so that they carry 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -79,6 +79,7 @@ def sample(
     temperature: float = 1.0,
     constraint: PolicyConstraint | None = None,
     interruption: Interruption | None = None,
+    before_token: Callable[[], None] | None = None,
 ) -> Answers:
     """Draw one answer to each prompt.
 
@@ -96,6 +97,8 @@ def sample(
         On the CPU: the same draws on every device.
     temperature : float
         Above 0.
+    before_token : callable, optional
+        Called before each token is drawn; it may change the model's weights, and keys of earlier tokens stay as they are.
 
     Raises
     ------
@@ -121,6 +124,8 @@ def sample(
     cache: Any = None
     new = ids
     for place in range(max_tokens):
+        if before_token is not None:
+            before_token()
         out = model(
             input_ids=new, attention_mask=seen, position_ids=(seen.cumsum(1) - 1).clamp(min=0)[:, -new.shape[1] :],
             past_key_values=cache, use_cache=True, logits_to_keep=1,

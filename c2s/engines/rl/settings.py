@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from trl import GRPOConfig
 
 from c2s.config import Config
-from c2s.engines.rl.recipe import Recipe
+from c2s.engines.rl.recipes import Recipe
 
 ADAPTIVE_ENTROPY_STEP = 0.005  # by which the weight of the bonus moves an update
 
@@ -32,8 +32,12 @@ class RunSettings(Config):
         Answers in one backward pass; divides ``prompts * answers``.
     learning_rate, warmup : float
         Constant behind a linear rise over that many steps.
-    log_every, save_every : int
-        Steps; 0 keeps no checkpoints.
+    log_every, save_every, eval_every : int
+        Steps; 0 keeps no checkpoints, and evaluates at the end only.
+    eval_answers : int
+        To each held-out prompt.
+    keep_rollouts : bool
+        Every answer goes to disk, where rewards can be run on it again.
     seed : int
     """
 
@@ -48,6 +52,9 @@ class RunSettings(Config):
     max_grad_norm: float = Field(1.0, gt=0)
     log_every: int = Field(1, ge=1)
     save_every: int = Field(0, ge=0)
+    eval_every: int = Field(0, ge=0)
+    eval_answers: int = Field(16, ge=1)
+    keep_rollouts: bool = True
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -86,7 +93,7 @@ def trl_config(recipe: Recipe, settings: RunSettings, out: str | os.PathLike[str
         "beta": recipe.kl, "scale_rewards": "none", "cast_lm_head_to_fp32": recipe.fp32_logits,
         "mask_truncated_completions": False, "disable_dropout": True,
         "logging_steps": settings.log_every, "save_strategy": "steps" if settings.save_every else "no",
-        "save_steps": max(1, settings.save_every), "report_to": "none", "disable_tqdm": True,
+        "save_steps": max(1, settings.save_every), "save_total_limit": 2, "report_to": "none", "disable_tqdm": True,
         "bf16": torch.cuda.is_available() and torch.cuda.is_bf16_supported(), "gradient_checkpointing": False,
         "use_cpu": not torch.cuda.is_available(), "remove_unused_columns": False, "dataloader_num_workers": 0,
         **entropy,

@@ -1,33 +1,42 @@
 """The adapter onto TRL: its trainer, with our sampler, our advantages and our loss weights.
 
 Few methods of :class:`trl.GRPOTrainer` are overridden: ``_generate_single_turn`` and ``_generate`` (sampling under a
-constraint, cues without loss), ``_get_per_token_logps_and_entropies`` (the same constraint in the loss),
-``_calculate_rewards`` (kept for what follows) and ``_generate_and_score_completions`` (advantages, flat groups, averages).
-TRL's loss is linear in a positive factor on advantages, so no loss code of its own is needed.
+constraint, cues without loss, answers written ahead), ``_get_per_token_logps_and_entropies`` (the same constraint in the loss),
+``_calculate_rewards`` (kept for what follows), ``_generate_and_score_completions`` (which prompts; advantages, flat groups,
+averages; rollouts) and ``_save_checkpoint`` (the state of schedule and weights). TRL's loss is linear in a positive factor on
+advantages, so no loss code of its own is needed.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
 from trl import GRPOTrainer
 
+from c2s.artefacts import read_json, write_json
 from c2s.engines.rl.advantages import group_advantages
-from c2s.engines.rl.hybrid import HybridConfig, SpreadWeights, hybrid_rewards
+from c2s.engines.rl.health import unanimous
+from c2s.engines.rl.hybrid import SpreadWeights, hybrid_rewards
 from c2s.engines.rl.losses import advantage_factor
 from c2s.engines.rl.overlong import overlong_penalty
-from c2s.engines.rl.recipe import Recipe
-from c2s.engines.rl.sampling import Answers, Interruption, PolicyConstraint, constrained_log_probs, sample
+from c2s.engines.rl.pipeline import Pipeline
+from c2s.engines.rl.problem import Problem
+from c2s.engines.rl.recipes import Recipe
+from c2s.engines.rl.rollouts import write_rollouts
+from c2s.engines.rl.sampling import Answers, constrained_log_probs, sample
+from c2s.engines.rl.schedule import Schedule
 from c2s.engines.rl.settings import RunSettings, trl_config
 from c2s.errors import ConfigError
 
-Reward = Callable[..., Sequence[float | None]]
+STATE = "policy.json"  # of a checkpoint, written last: a checkpoint without it is not whole
 
 
 class PolicyTrainer(GRPOTrainer):
@@ -36,93 +45,106 @@ class PolicyTrainer(GRPOTrainer):
     Parameters
     ----------
     model : PreTrainedModel
-    tokenizer : PreTrainedTokenizerBase
-        Of the model; with a pad and an end token.
-    prompts : Dataset
-        A row a prompt: ``prompt`` (text), and whatever the rewards read.
-    rewards : sequence of callables
-        Dense ones, added up: ``(completions, completion_ids, **columns) → one number each``, None where there is none;
-        TRL's convention.
-    verifier : callable, optional
-        Of the same form, 1 for a right answer and 0 for a wrong one. It is added to the others, or, with
-        ``flat_groups="hybrid"``, joined with them as HERO does. It decides which groups are flat.
+        The policy, trained in place.
+    problem : Problem
     recipe : Recipe
     settings : RunSettings
     out : path
-    constraint : PolicyConstraint, optional
-        What may be sampled.
-    interruption : Interruption, optional
-        Needed where the recipe interrupts.
-    hybrid : HybridConfig, optional
+        Of checkpoints.
+    rollouts : path, optional
+        Where every answer is kept (:mod:`c2s.engines.rl.rollouts`).
     **more
         Of :class:`trl.GRPOConfig`.
 
     Raises
     ------
     ConfigError
-        The recipe asks for what is not given, or there is no reward.
+        The recipe asks for what the problem has not.
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        prompts: Dataset,
-        rewards: Sequence[Reward] = (),
-        *,
-        verifier: Reward | None = None,
-        recipe: Recipe,
-        settings: RunSettings,
-        out: str,
-        constraint: PolicyConstraint | None = None,
-        interruption: Interruption | None = None,
-        hybrid: HybridConfig | None = None,
-        **more: Any,
-    ) -> None:
-        _refuse(recipe, rewards, verifier, interruption)
-        self.recipe, self.settings = recipe, settings
-        self.constraint = constraint
-        self.interruption = interruption if recipe.interrupt else None
-        self.hybrid = hybrid or HybridConfig()
-        self.spread_weights = SpreadWeights(self.hybrid)
-        self.verified = verifier is not None
+        self, model: PreTrainedModel, problem: Problem, *, recipe: Recipe, settings: RunSettings, out: str | os.PathLike[str],
+        rollouts: str | os.PathLike[str] | None = None, **more: Any,
+    ) -> None:  # fmt: skip
+        _refuse(recipe, problem)
+        self.recipe, self.settings, self.problem = recipe, settings, problem
+        self.interruption = problem.interruption if recipe.interrupt else None
+        self.rollouts = None if rollouts is None else Path(rollouts)
+        self.spread_weights = SpreadWeights(problem.hybrid)
+        self.schedule = Schedule(
+            len(problem.prompts), settings.prompts, drop_mastered=recipe.drop_mastered, seed=settings.seed
+        )
+        self.pipeline: Pipeline | None = None
         self._answers: Answers | None = None
+        self._begun = 0
         self._rewards: Tensor | None = None
+        judges = [problem.verifier] if problem.verifier else []
         super().__init__(
-            model=model, reward_funcs=[*rewards, *([verifier] if verifier else [])], args=trl_config(recipe, settings, out, **more),
-            train_dataset=prompts, processing_class=tokenizer,
+            model=model, reward_funcs=[*problem.rewards, *judges], args=trl_config(recipe, settings, out, **more),
+            train_dataset=problem.prompts, processing_class=problem.tokenizer,
         )  # fmt: skip
+        self.remove_callback(PrinterCallback)
+        if recipe.staleness is not None:
+            self._prompt_ids = self.tokenize(list(problem.prompts["prompt"]))
+            own = self.accelerator.unwrap_model(self.model)
+            self.pipeline = Pipeline(own, self._write_ahead, staleness=recipe.staleness, fp32_logits=recipe.fp32_logits)
+            self.add_callback(_Pipelined(self.pipeline))
+
+    def tokenize(self, prompts: list[Any]) -> list[list[int]]:
+        """Return the tokens of prompts as the policy reads them."""
+        return list(self._tokenize_prompts(prompts)[0])
+
+    def sampled(self, model: PreTrainedModel, prompt_ids: list[list[int]], seed: str, **more: Any) -> Answers:
+        """Return one answer to each prompt; ``seed`` is a name from which all draws follow."""
+        number = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=7).digest(), "big")
+        with self.accelerator.autocast():
+            return sample(
+                model, prompt_ids, max_tokens=self.settings.max_tokens, ends=self.eos_token_ids,
+                pad=self._tokenizer.pad_token_id, generator=torch.Generator().manual_seed(number),
+                temperature=self.settings.temperature, constraint=self.problem.constraint, interruption=self.interruption, **more,
+            )  # fmt: skip
+
+    def _asked(self, step: int) -> list[int]:
+        """Return the prompt of each answer that this process writes in a step."""
+        numbers = [number for number in self.schedule.prompts(step) for _ in range(self.settings.answers)]
+        here, n = self.accelerator.process_index, len(numbers) // self.accelerator.num_processes
+        return numbers[here * n : (here + 1) * n]
+
+    def _seed(self, step: int) -> str:
+        """Return what the draws of a step follow from: no state that a checkpoint would have to hold."""
+        return f"{self.settings.seed}, {step}, {self.accelerator.process_index}"
+
+    def _write_ahead(self, model: PreTrainedModel, step: int, before_token: Callable[[], None]) -> Answers:
+        ids = [self._prompt_ids[number] for number in self._asked(step)]
+        return self.sampled(model, ids, self._seed(step), before_token=before_token)
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, *args: Any
     ) -> tuple[list[list[int]], list[list[float]]]:
-        self._answers = sample(
-            self.accelerator.unwrap_model(self.model), prompt_ids, max_tokens=self.settings.max_tokens,
-            ends=self.eos_token_ids, pad=self._tokenizer.pad_token_id, generator=self._generator_of_step(),
-            temperature=self.settings.temperature, constraint=self.constraint, interruption=self.interruption,
-        )  # fmt: skip
+        step = self.state.global_step
+        if self.pipeline is not None:
+            self._answers, self._begun, _ = self.pipeline.take(step)
+        else:
+            self._begun = step
+            self._answers = self.sampled(self.accelerator.unwrap_model(self.model), prompt_ids, self._seed(step))
         return self._answers.ids, self._answers.log_probs
-
-    def _generator_of_step(self) -> torch.Generator:
-        """Return a generator of this step and process alone: nothing is drawn from a state that a checkpoint would have to hold."""
-        name = f"{self.settings.seed}, {self._step}, {self.accelerator.process_index}"
-        seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
-        return torch.Generator().manual_seed(seed)
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         found = list(super()._generate(prompts))
         assert self._answers is not None
         found[2] = self._answers.own
-        self._metrics["train" if self.model.training else "eval"]["interrupted"].append(
-            sum(self._answers.interrupted) / len(self._answers.interrupted)
-        )
+        self._log_mean("interrupted", sum(self._answers.interrupted) / len(self._answers.interrupted))
+        self._log_mean("lag", float(self.state.global_step - self._begun))
         return tuple(found)
+
+    def _log_mean(self, name: str, value: float) -> None:
+        self._metrics["train"][name].append(value)
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, batch_size: int | None = None,
         compute_entropy: bool = False, compute_aux_loss: bool = False, **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-        if self.constraint is None:
+        if self.problem.constraint is None:
             return super()._get_per_token_logps_and_entropies(
                 model,
                 input_ids,
@@ -143,7 +165,7 @@ class PolicyTrainer(GRPOTrainer):
                     logits_to_keep=logits_to_keep + 1,
                 ).logits[:, :-1]  # fmt: skip
             chosen, entropy = constrained_log_probs(
-                logits, ids[:, -logits_to_keep:], self.constraint, temperature=self.settings.temperature
+                logits, ids[:, -logits_to_keep:], self.problem.constraint, temperature=self.settings.temperature
             )
             log_probs.append(chosen)
             entropies.append(entropy)
@@ -154,25 +176,38 @@ class PolicyTrainer(GRPOTrainer):
         return self._rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        step = self.state.global_step
+        asked = self._asked(step)  # the schedule decides, whatever the loader gave
+        rows = {number: self.problem.prompts[number] for number in set(asked)}
+        inputs = [dict(rows[number]) for number in asked]
         batch = super()._generate_and_score_completions(inputs)
         batch["old_per_token_logps"] = batch["sampling_per_token_logps"]
-        if self.model.training:
-            self._weigh(batch)
+        advantages = self._weigh(batch)
+        verdicts = self._verdicts()
+        self.schedule.answered(
+            step, None if verdicts is None else verdicts.view(self.settings.prompts, -1).cpu().numpy()
+        )
+        if self.rollouts is not None:
+            self._keep(step, asked, inputs, advantages)
         return batch
 
-    def _weigh(self, batch: dict[str, Any]) -> None:
-        """Replace advantages, mask and number of tokens of a batch by those of the recipe."""
+    def _verdicts(self) -> Tensor | None:
+        assert self._rewards is not None
+        return self._rewards[:, -1] if self.problem.verifier else None
+
+    def _weigh(self, batch: dict[str, Any]) -> Tensor:
+        """Replace advantages, mask and number of tokens of a batch by those of the recipe; return this process's advantages, NaN where dropped."""
         assert self._rewards is not None
         rewards, own = self._rewards, batch["completion_mask"] * batch["tool_mask"]
         lengths = self.accelerator.gather(own.sum(1))
         groups = torch.arange(len(rewards), device=rewards.device) // self.settings.answers
-        verdicts = rewards[:, -1] if self.verified else None
-        dense = rewards[:, :-1] if self.verified else rewards
+        verdicts = self._verdicts()
+        dense = rewards if verdicts is None else rewards[:, :-1]
         scores = torch.where(dense.isnan().all(1), torch.nan, dense.nansum(1)) if dense.shape[1] else None
         hybrid = self.recipe.flat_groups == "hybrid"
         if hybrid:
             assert verdicts is not None and scores is not None  # seen to when the trainer was made
-            totals = hybrid_rewards(verdicts, scores, groups, self.hybrid)
+            totals = hybrid_rewards(verdicts, scores, groups, self.problem.hybrid)
         else:
             totals = torch.where(rewards.isnan().all(1), torch.nan, rewards.nansum(1))
         if self.recipe.overlong:
@@ -192,18 +227,68 @@ class PolicyTrainer(GRPOTrainer):
         batch["advantages"] = values[here]
         batch["tool_mask"] = batch["tool_mask"] * found.kept[here, None]
         batch["num_items_in_batch"] = lengths.sum()
-        self._metrics["train"]["flat_groups"].append(found.flat_share)
+        self._log_mean("flat_groups", found.flat_share)
+        if verdicts is not None:
+            right, wrong = unanimous(verdicts, groups)
+            self._log_mean("groups_all_right", right)
+            self._log_mean("groups_all_wrong", wrong)
+        return values.masked_fill(~found.kept, torch.nan)[here]
+
+    def _keep(self, step: int, asked: list[int], inputs: list[dict[str, Any]], advantages: Tensor) -> None:
+        assert self._answers is not None and self._rewards is not None and self.rollouts is not None
+        texts = self.processing_class.batch_decode(self._answers.ids, skip_special_tokens=True)
+        process = self.accelerator.process_index
+        rewards = self._rewards[process * len(asked) : (process + 1) * len(asked)].tolist()
+        told = zip(asked, inputs, texts, *self._answers, rewards, advantages.tolist(), strict=True)
+        rows = [
+            {
+                "version": self._begun, "prompt_number": number, "prompt": row["prompt"], "completion": text,
+                "completion_ids": ids, "log_probs": log_probs, "own": own, "interrupted": interrupted,
+                "rewards": dict(zip(self.reward_func_names, values, strict=True)), "advantage": advantage,
+                "columns": {name: value for name, value in row.items() if name != "prompt"},
+            }
+            for number, row, text, ids, log_probs, own, interrupted, values, advantage in told
+        ]  # fmt: skip
+        write_rollouts(self.rollouts, step, rows, process=process)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            place = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            write_json(
+                place / STATE, {"schedule": self.schedule.state(), "spread_weights": self.spread_weights.state()}
+            )
+
+    def restore(self, checkpoint: str | os.PathLike[str]) -> None:
+        """Take on what a checkpoint knows beside weights and optimizer, before ``train(resume_from_checkpoint=...)``."""
+        state = read_json(Path(checkpoint) / STATE)
+        self.schedule.restore(state["schedule"])
+        self.spread_weights.restore(state["spread_weights"])
 
 
-def _refuse(
-    recipe: Recipe, rewards: Sequence[Reward], verifier: Reward | None, interruption: Interruption | None
-) -> None:
-    if not rewards and verifier is None:
-        msg = "nothing is rewarded; give rewards, a verifier, or both"
-        raise ConfigError(msg)
-    if recipe.flat_groups == "hybrid" and (verifier is None or not rewards):
+class _Pipelined(TrainerCallback):
+    """Starts the pipeline with training, tells it of every update, and ends it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.pipeline.start(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.pipeline.push(state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.pipeline.close()
+
+
+def _refuse(recipe: Recipe, problem: Problem) -> None:
+    if recipe.flat_groups == "hybrid" and (problem.verifier is None or not problem.rewards):
         msg = "flat_groups='hybrid' joins a verifier with dense rewards; give both"
         raise ConfigError(msg)
-    if recipe.interrupt and interruption is None:
-        msg = "the recipe interrupts answers that go on too long; give interruption=, or interrupt=False"
+    if recipe.interrupt and problem.interruption is None:
+        msg = "the recipe interrupts answers that go on too long; give the problem an interruption=, or the recipe interrupt=False"
+        raise ConfigError(msg)
+    if recipe.drop_mastered is not None and problem.verifier is None:
+        msg = "drop_mastered reads which answers were right; give the problem a verifier=, or the recipe drop_mastered=None"
         raise ConfigError(msg)

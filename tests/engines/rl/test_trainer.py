@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from c2s.engines.constraint import Constraint, Segment
 from c2s.engines.rl.advantages import group_advantages
 from c2s.engines.rl.losses import policy_loss
-from c2s.engines.rl.recipe import PRESETS, recipe, without
+from c2s.engines.rl.recipes import PRESETS, recipe, without
 from c2s.engines.rl.sampling import Interruption, sample
 from c2s.engines.rl.settings import RunSettings
 from c2s.engines.rl.trainer import PolicyTrainer
@@ -31,16 +33,13 @@ def right(completion_ids, **columns):
 
 
 def trainer(tmp_path, chosen, *, model=None, settings=SETTINGS, **more):
-    return PolicyTrainer(
-        model or toy.model(), toy.tokenizer(), toy.prompts(), more.pop("rewards", [lengths]), recipe=chosen,
-        settings=settings, out=str(tmp_path), **more,
-    )  # fmt: skip
+    asked = toy.problem(**{"rewards": [lengths], **more})
+    return PolicyTrainer(model or toy.model(), asked, recipe=chosen, settings=settings, out=str(tmp_path))
 
 
 def scored(made):
     made.model.train()
-    rows = [row for row in list(made.train_dataset)[:4] for _ in range(4)]
-    return made._generate_and_score_completions(rows)
+    return made._generate_and_score_completions([])
 
 
 def gradient(loss, model):
@@ -49,9 +48,10 @@ def gradient(loss, model):
     return torch.cat([p.grad.flatten().clone() for p in model.parameters() if p.grad is not None])
 
 
+SYNCHRONOUS = {"staleness": None, "drop_mastered": None}
 ARMS = {
     "grpo": recipe("grpo", kl=0.0), "dapo": recipe("dapo"), "gspo": recipe("gspo"), "tcr": recipe("grpo_tcr", overlong=3),
-    "scalerl": recipe("scalerl", interrupt=False), "plain scale": recipe("grpo", kl=0.0, advantage_scale="none", average="prompt"),
+    "scalerl": recipe("scalerl", interrupt=False, **SYNCHRONOUS), "plain scale": recipe("grpo", kl=0.0, advantage_scale="none", average="prompt"),
 }  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_the_sampler_and_the_loss_agree_on_the_policy(tmp_path, constrained):
     torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=0, atol=1e-4)
     assert bool(torch.isfinite(entropy).all())
     if constrained:
-        made.constraint = None  # a loss that ignores the mask
+        made.problem = replace(made.problem, constraint=None)  # a loss that ignores the mask
         blind, _, _ = made._get_per_token_logps_and_entropies(made.model, ids, seen, batch["completion_ids"].shape[1])
         assert float((blind - batch["old_per_token_logps"]).exp()[mask].sub(1).abs().max()) > 0.05
 
@@ -131,7 +131,7 @@ def test_a_batch_of_flat_groups_changes_nothing(tmp_path):
 
 def test_tokens_of_a_cue_carry_no_loss(tmp_path):
     cue = Interruption(2, 3, (14, 1))
-    made = trainer(tmp_path, recipe("scalerl"), interruption=cue)
+    made = trainer(tmp_path, recipe("scalerl", **SYNCHRONOUS), interruption=cue)
     batch = scored(made)
     is_cue = (batch["completion_ids"] == 14) & (torch.roll(batch["completion_ids"], -1, 1) == 1)
     assert is_cue.any()
@@ -186,8 +186,10 @@ def test_recipes_that_contradict_themselves_are_refused(changes, said):
 def test_what_a_recipe_needs_must_be_given(tmp_path):
     with pytest.raises(ConfigError, match="nothing is rewarded"):
         trainer(tmp_path, recipe("grpo"), rewards=[])
-    with pytest.raises(ConfigError, match="give interruption="):
+    with pytest.raises(ConfigError, match="interruption="):
         trainer(tmp_path, recipe("scalerl"))
+    with pytest.raises(ConfigError, match="drop_mastered reads which answers were right"):
+        trainer(tmp_path, recipe("scalerl", interrupt=False))
     with pytest.raises(ConfigError, match="give both"):
         trainer(tmp_path, recipe("grpo", flat_groups="hybrid", advantage_scale="batch"))
     with pytest.raises(ConfigError, match=r"no recipe 'gpro'; there are grpo"):

@@ -6,6 +6,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, set_seed
 
+from c2s.engines.rl.problem import Problem
+
 LETTERS = [chr(ord("a") + i) for i in range(12)]
 
 
@@ -30,3 +32,10 @@ def prompts(n: int = 16):
     return Dataset.from_list(
         [{"prompt": " ".join(LETTERS[i % 9 : i % 9 + 1 + i % 3]), "start": i % 9} for i in range(n)]
     )
+
+
+def problem(**more):
+    """A problem over these prompts; held-out ones hold letters that no other prompt begins with."""
+    held_out = Dataset.from_list([{"prompt": " ".join(LETTERS[9 : 9 + n]), "start": 9} for n in (1, 2, 3)])
+    told = {"prompts": prompts(), "held_out": held_out, **more}
+    return Problem(model, tokenizer(), **told)

@@ -2,7 +2,7 @@
 
 ``grpo`` is Shao et al. (arXiv 2402.03300); ``grpo_tcr`` Yu et al. (arXiv 2510.11701: token-level loss, clip-higher, overlong
 reward shaping, no KL); ``scalerl`` Khatri et al. (arXiv 2510.13786); ``dapo`` and ``gspo`` the losses of arXiv 2503.14476 and
-2507.18071. Of ScaleRL, answers that are some updates old and the dropping of mastered prompts are not here yet. A recipe says what is optimised; how long, on what and how often is :class:`c2s.engines.rl.settings.RunSettings`.
+2507.18071. A recipe says what is optimised; how long, on what and how often is :class:`c2s.engines.rl.settings.RunSettings`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ class Recipe(Config):
         An answer that reaches its budget is ended by the run's cue, which carries no loss.
     entropy_target : float or None
         An adaptive bonus keeps the entropy of a token, in nats, from falling below it.
+    drop_mastered : float or None
+        No-Positive-Resampling: a prompt answered right at least as often over the run is not asked again.
+    staleness : int or None
+        k of PipelineRL-k: answers are written ahead, by weights at most so many updates older than those they train
+        (:mod:`c2s.engines.rl.pipeline`). None writes and trains in turn; 0 gives the same answers by the thread of the pipeline.
     """
 
     loss: Loss = "clip"
@@ -63,6 +68,8 @@ class Recipe(Config):
     overlong: int = Field(0, ge=0)
     interrupt: bool = False
     entropy_target: float | None = Field(None, gt=0)
+    drop_mastered: float | None = Field(None, gt=0, le=1)
+    staleness: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -98,7 +105,7 @@ PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
         "grpo_tcr": {"average": "token", "clip_high": 0.28, "overlong": 8},
         "scalerl": {
             "loss": "cispo", "ratio_cap": 5.0, "average": "prompt", "advantage_scale": "batch", "flat_groups": "drop",
-            "fp32_logits": True, "interrupt": True,
+            "fp32_logits": True, "interrupt": True, "drop_mastered": 0.9, "staleness": 8,
         },
     }
 )  # fmt: skip

@@ -1,0 +1,123 @@
+"""What a policy is trained on: prompts, rewards, and the model to begin with. An application writes one; the engine runs it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from c2s.engines.rl.evaluation import Reward
+from c2s.engines.rl.hybrid import HybridConfig
+from c2s.engines.rl.sampling import Interruption, PolicyConstraint
+from c2s.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task for reinforcement learning.
+
+    Attributes
+    ----------
+    model : callable
+        Seed → the policy to begin with, which must sometimes be right: without a reward there is nothing to reinforce.
+    tokenizer : PreTrainedTokenizerBase
+        With a pad and an end token.
+    prompts, held_out : Dataset
+        A row a prompt: ``prompt`` (text), and whatever the rewards read. No prompt is in both.
+    rewards : sequence of callables
+        Dense ones, added up: ``(prompts, completions, completion_ids, **columns) → one number each``, None where there is none.
+    verifier : callable, optional
+        Of the same form: 1 right, 0 wrong. Held-out prompts are scored by it, or, without one, by the sum of the rewards.
+    constraint : PolicyConstraint, optional
+        What may be sampled.
+    interruption : Interruption, optional
+        For recipes that interrupt.
+    hybrid : HybridConfig
+        For recipes that join verifier and rewards.
+    chance : float, optional
+        The reward of a guess, to hold the curve against.
+
+    Raises
+    ------
+    ConfigError
+        Neither rewards nor a verifier, a data set without ``prompt`` or without rows, or prompts that are in both.
+    """
+
+    model: Callable[[int], PreTrainedModel]
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Dataset
+    held_out: Dataset
+    rewards: Sequence[Reward] = ()
+    verifier: Reward | None = None
+    constraint: PolicyConstraint | None = None
+    interruption: Interruption | None = None
+    hybrid: HybridConfig = field(default_factory=HybridConfig)
+    chance: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.rewards and self.verifier is None:
+            msg = "nothing is rewarded; give rewards, a verifier, or both"
+            raise ConfigError(msg)
+        for name, data in (("prompts", self.prompts), ("held_out", self.held_out)):
+            if not len(data) or "prompt" not in data.column_names:
+                msg = f"{name} has {len(data)} rows and the columns {', '.join(data.column_names) or 'none'}; expected a column prompt, and at least one row"
+                raise ConfigError(msg)
+        shared = set(map(str, self.prompts["prompt"])) & set(map(str, self.held_out["prompt"]))
+        if shared:
+            msg = f"{len(shared)} held-out prompts are trained on, such as {min(shared)!r}; keep the two apart"
+            raise ConfigError(msg)
+
+    @property
+    def judge(self) -> Reward:
+        """What held-out answers are scored by."""
+        return self.verifier or self.total
+
+    def total(self, **told: object) -> list[float | None]:
+        """Return the sum of the rewards of each answer; None where none has a value."""
+        columns = [reward(**told) for reward in self.rewards]
+        rows = [[value for value in values if value is not None] for values in zip(*columns, strict=True)]
+        return [sum(values) if values else None for values in rows]
+
+
+def load_problem(spec: str) -> Problem:
+    """Return the problem that ``package.module:name`` names: a :class:`Problem`, or a function without arguments that returns one.
+
+    The module is imported, which runs it: name none that you do not trust.
+
+    Raises
+    ------
+    ConfigError
+        There is no such module or name, or it is something else.
+    """
+    found = load_object(spec)
+    if not isinstance(found, Problem) and callable(found):
+        found = found()
+    if not isinstance(found, Problem):
+        msg = f"{spec} is a {type(found).__name__}; expected a Problem, or a function that returns one"
+        raise ConfigError(msg)
+    return found
+
+
+def load_object(spec: str) -> object:
+    """Return what ``package.module:name`` names.
+
+    Raises
+    ------
+    ConfigError
+        There is no such module or name.
+    """
+    module, _, name = spec.partition(":")
+    if not module or not name:
+        msg = f"{spec!r} names nothing; write package.module:name"
+        raise ConfigError(msg)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        msg = f"the module {module!r} cannot be imported: {error}"
+        raise ConfigError(msg) from error
+    except AttributeError as error:
+        msg = f"the module {module!r} has no {name!r}"
+        raise ConfigError(msg) from error

@@ -1,0 +1,157 @@
+"""What stands beside a run: the bar and the health line at every log step, held-out evaluations, and the stop of a run that died."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from c2s.engines.rl.evaluation import Evaluation, evaluate
+from c2s.engines.rl.health import Health, cause_of_death, from_logs, sentence
+
+if TYPE_CHECKING:
+    from c2s.engines.rl.trainer import PolicyTrainer
+
+logger = logging.getLogger(__name__)
+
+HEALTH, CURVE = "health.jsonl", "evaluation.jsonl"
+
+
+class Watch(TrainerCallback):
+    """Reads the trainer's logs, says in words what they mean, and ends a run that cannot go on.
+
+    Attributes
+    ----------
+    history : list of Health
+        Of log steps, those before a resumption included.
+    evaluations : list of dict
+        ``step``, ``mean``, ``answers`` (written so far in training), ``seconds`` (of training), and ``pass@1`` to ``pass@k`` where
+        held-out answers are right or wrong.
+    cause : str or None
+        Why the run was ended before its last step.
+    """
+
+    def __init__(self, trainer: PolicyTrainer, out: Path, *, progress: bool = True) -> None:
+        self.trainer, self.out, self.progress = trainer, out, progress
+        self.history: list[Health] = []
+        self.evaluations: list[dict[str, Any]] = []
+        self.cause: str | None = None
+        self.seconds = 0.0  # of training, evaluations left out
+        self._clock: float | None = None
+        self._bar: Any = None
+
+    def restore(self, step: int) -> None:
+        """Take up what was written up to a step; what came after it is taken off the files, and will be written again."""
+        for name in (HEALTH, CURVE):
+            rows = [row for row in read_lines(self.out / name) if row["step"] <= step]
+            (self.out / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            if name == CURVE:
+                self.evaluations = rows
+                self.seconds = rows[-1]["seconds"] if rows else 0.0
+            else:
+                self.history = [_health(row) for row in rows]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Show the bar; evaluate the policy training begins with."""
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc="reinforcing", unit="step", disable=not self.progress
+        )
+        if state.global_step == 0:
+            self._evaluate(0)
+        self._clock = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move the bar; evaluate every so many steps."""
+        self._bar.update(state.global_step - self._bar.n)
+        every = self.trainer.settings.eval_every
+        if every and state.global_step % every == 0:
+            self._evaluate(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Say how the run is; stop one that has died."""
+        if not logs or "loss" not in logs:
+            return  # the trainer's summary at the end
+        now = from_logs(state.global_step, logs, chance=self.trainer.problem.chance)
+        said = sentence(now, self.history)
+        self.history.append(now)
+        _append(self.out / HEALTH, {**now.record(), "said": said})
+        if self._bar is not None:
+            self._bar.set_postfix_str(said.partition(" | ")[2], refresh=False)
+        logger.info("%s", said)
+        self.cause = cause_of_death(self.history)
+        if self.cause:
+            logger.error("the run is ended: %s", self.cause)
+            control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Evaluate the last policy."""
+        if not self.evaluations or self.evaluations[-1]["step"] != state.global_step:
+            self._evaluate(state.global_step)
+        self._bar.close()
+
+    def _evaluate(self, step: int) -> None:
+        if self._clock is not None:
+            self.seconds += time.perf_counter() - self._clock
+        found = evaluate_policy(self.trainer)
+        settings = self.trainer.settings
+        row = {
+            "step": step, "mean": found.mean, "answers": step * settings.prompts * settings.answers, "seconds": self.seconds,
+            **pass_rates(found),
+        }  # fmt: skip
+        self.evaluations.append(row)
+        _append(self.out / CURVE, row)
+        if self._clock is not None:
+            self._clock = time.perf_counter()
+
+
+def evaluate_policy(trainer: PolicyTrainer) -> Evaluation:
+    """Return how the trainer's policy does on the held-out prompts, at the temperature and under the constraint of training."""
+    problem, settings = trainer.problem, trainer.settings
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    with trainer.accelerator.autocast():
+        return evaluate(
+            model, problem.held_out, problem.judge, tokenize=trainer.tokenize,
+            decode=lambda ids: trainer.processing_class.batch_decode(ids, skip_special_tokens=True),
+            answers=settings.eval_answers, batch_size=max(256, settings.batch_size), seed=settings.seed,
+            max_tokens=settings.max_tokens, ends=trainer.eos_token_ids, pad=trainer._tokenizer.pad_token_id,
+            temperature=settings.temperature, constraint=problem.constraint, interruption=trainer.interruption,
+        )  # fmt: skip
+
+
+def pass_rates(found: Evaluation) -> dict[str, float]:
+    """Return pass@1, @2, @4, … up to the answers there are; nothing where scores are no verdicts."""
+    answers, rates = found.scores.shape[1], {}
+    if set(map(float, found.scores.ravel())) <= {0.0, 1.0}:
+        k = 1
+        while k <= answers:
+            rates[f"pass@{k}"] = found.pass_at(k)
+            k *= 2
+    return rates
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a JSON Lines file, none where it is missing; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(row) + "\n")
+
+
+def _health(row: dict[str, Any]) -> Health:
+    return Health(**{name: float("nan") if value is None else value for name, value in row.items() if name != "said"})

@@ -1,0 +1,199 @@
+"""A whole run as a user sees it: files, the held-out curve, death with its cause, a kill and what comes after."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from c2s.engines.rl.recipes import recipe
+from c2s.engines.rl.rollouts import read_rollouts, replay
+from c2s.engines.rl.run import read_curve, reinforce
+from c2s.engines.rl.settings import RunSettings
+from c2s.engines.rl.watch import read_lines
+from c2s.errors import ArtefactError, ConfigError
+from tests.engines.rl import toy
+
+SETTINGS = RunSettings(
+    steps=6,
+    prompts=4,
+    answers=4,
+    max_tokens=6,
+    batch_size=8,
+    learning_rate=5e-3,
+    eval_every=3,
+    eval_answers=4,
+    save_every=2,
+)
+
+
+def even(completion_ids, **columns):
+    return [float(ids[0] % 2 == 0) for ids in completion_ids]
+
+
+def lengths(completion_ids, **columns):
+    return [len(ids) / 6 for ids in completion_ids]
+
+
+def one_run(out, *, problem=None, chosen=None, settings=SETTINGS, **more):
+    problem = problem or toy.problem(rewards=[lengths], verifier=even)
+    chosen = chosen or recipe("dapo", drop_mastered=0.9)
+    return reinforce(problem, recipe=chosen, settings=settings, out=out, progress=False, **more)
+
+
+def weights(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_what_a_run_leaves(tmp_path):
+    made = one_run(tmp_path / "run")
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == {
+        "reinforcement.json", "health.jsonl", "evaluation.jsonl", "dashboard.png", "rollouts", "model", "run.json",
+    }  # fmt: skip
+    assert (folder / "dashboard.png").read_bytes()[:4] == b"\x89PNG"
+    health = read_lines(folder / "health.jsonl")
+    assert [row["step"] for row in health] == [1, 2, 3, 4, 5, 6]
+    assert health[0]["said"].startswith("step 1 | reward ") and "entropy" in health[0]["said"]
+    curve = read_curve(folder)
+    assert [row["step"] for row in curve] == [0, 3, 6]
+    assert [row["answers"] for row in curve] == [0, 48, 96]
+    assert all({"mean", "pass@1", "pass@2", "pass@4"} <= set(row) for row in curve)
+    assert curve[0]["pass@1"] == pytest.approx(curve[0]["mean"])
+    again = type(made.model).from_pretrained(folder / "model")
+    assert torch.equal(weights(again), weights(made.model))
+    with pytest.raises(ArtefactError, match="not empty"):
+        one_run(folder)
+    with pytest.raises(ArtefactError, match="is finished; nothing is left to resume"):
+        one_run(folder, resume=True)
+
+
+def test_rollouts_can_be_rewarded_again(tmp_path):
+    one_run(tmp_path / "run")
+    table = read_rollouts(tmp_path / "run")
+    assert len(table) == 6 * 16 and sorted(table["step"].unique()) == list(range(6))
+    assert (table["version"] == table["step"]).all()
+    assert all(
+        len(ids) == len(log_p) == len(own)
+        for ids, log_p, own in zip(table["completion_ids"], table["log_probs"], table["own"])
+    )
+    found = replay(tmp_path / "run", {"even": even, "start": lambda start, **columns: start})
+    pd.testing.assert_series_equal(found["even"], found["even, then"], check_names=False)
+    assert "start, then" not in found and set(found["start"]) <= set(range(9))
+    with pytest.raises(ArtefactError, match="holds no rollouts"):
+        replay(tmp_path, {"even": even})
+    with pytest.raises(ConfigError, match="no reward"):
+        replay(tmp_path / "run", {})
+
+
+def test_a_stale_pipeline_never_lags_further_than_it_may(tmp_path):
+    made = one_run(
+        tmp_path / "run", chosen=recipe("dapo", staleness=2), settings=SETTINGS.with_(steps=12, eval_every=0)
+    )
+    table = read_rollouts(made.folder)
+    lag = table["step"] - table["version"]
+    assert lag.between(0, 2).all()
+    assert lag.max() > 0  # answers were in fact written ahead
+    assert max(row["lag"] for row in read_lines(made.folder / "health.jsonl")) == lag.max()
+
+
+def test_without_lag_the_pipeline_is_the_run_in_turn(tmp_path):
+    ends = []
+    for name, staleness in (("turn", None), ("pipeline", 0)):
+        made = one_run(tmp_path / name, chosen=recipe("dapo", drop_mastered=0.9, staleness=staleness))
+        ends.append(
+            (weights(made.model), [row["mean"] for row in made.evaluations], [row.reward for row in made.history])
+        )
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert ends[0][1:] == ends[1][1:]
+
+
+def test_an_error_in_the_pipeline_reaches_the_run(tmp_path):
+    class Broken:
+        def step(self, prefix):
+            raise ZeroDivisionError("no constraint today")
+
+        def sequence(self, ids):
+            return torch.ones(*ids.shape, 15, dtype=torch.bool)
+
+    problem = toy.problem(rewards=[lengths], constraint=Broken())
+    with pytest.raises(ZeroDivisionError, match="no constraint today"):  # the first evaluation, in the main thread
+        one_run(tmp_path / "run", problem=problem, chosen=recipe("dapo", staleness=1))
+
+
+def test_a_run_without_a_gradient_is_ended_with_the_cause(tmp_path):
+    problem = toy.problem(verifier=lambda completion_ids, **columns: [0.0] * len(completion_ids))
+    made = one_run(
+        tmp_path / "run", problem=problem, chosen=recipe("dapo"), settings=SETTINGS.with_(steps=40, eval_every=0)
+    )
+    assert made.history[-1].step == 10 and len(made.evaluations) == 2
+    assert "no gradient for 10 log steps" in made.cause and "no answer is right" in made.cause
+    assert json.loads((made.folder / "run.json").read_text())["cause"] == made.cause
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ArtefactError, match="holds no run to resume"):
+        one_run(tmp_path / "run", resume=True)
+    settings = SETTINGS.with_(steps=3, save_every=0)
+    problem = toy.problem(rewards=[lambda completion_ids, **columns: 1 / 0])
+    with pytest.raises(ZeroDivisionError):
+        one_run(tmp_path / "run", problem=problem, chosen=recipe("dapo"), settings=settings)
+    with pytest.raises(ConfigError, match="other settings: recipe.clip_high, settings.steps differ"):
+        one_run(
+            tmp_path / "run",
+            problem=problem,
+            chosen=recipe("dapo", clip_high=0.3),
+            settings=settings.with_(steps=4),
+            resume=True,
+        )
+    with pytest.raises(ConfigError, match="give one"):
+        one_run(tmp_path / "run", resume=True, overwrite=True)
+
+
+KILLED = """
+import sys, torch
+torch.set_num_threads(1)
+from c2s.engines.constraint import Constraint, Segment
+from tests.engines.rl.test_run import SETTINGS, even, lengths, one_run, toy
+ends = Constraint(torch.arange(3, 15), [Segment(5, 1, 1)], n_tokens=15, pad=0)  # none is cut off
+problem = toy.problem(rewards=[lengths], verifier=even, constraint=ends)
+one_run(sys.argv[1], problem=problem, settings=SETTINGS.with_(steps=200, learning_rate=1e-3, eval_every=20), resume="resume" in sys.argv)
+"""
+
+
+@pytest.mark.slow
+def test_after_a_kill_the_rest_is_what_it_would_have_been(tmp_path):
+    """SIGKILL in mid-run; the resumed run ends with the same weights, rewards and answers as one that was left alone."""
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+
+    def begin(folder, *more):
+        return subprocess.Popen([sys.executable, "-c", KILLED, str(folder), *more], cwd=root, env=environment)
+
+    assert begin(tmp_path / "whole").wait(600) == 0
+    running = begin(tmp_path / "cut")
+    until = time.monotonic() + 300
+    while not list((tmp_path / "cut").glob("checkpoints/checkpoint-[5-9][0-9]/policy.json")):
+        assert running.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert not (tmp_path / "cut" / "run.json").exists()
+    assert begin(tmp_path / "cut", "resume").wait(600) == 0
+    one, other = (read_lines(tmp_path / name / "health.jsonl") for name in ("whole", "cut"))
+    assert one == other and len(one) == 200
+    pd.testing.assert_frame_equal(read_rollouts(tmp_path / "whole"), read_rollouts(tmp_path / "cut"))
+    assert (tmp_path / "whole/model/model.safetensors").read_bytes() == (
+        tmp_path / "cut/model/model.safetensors"
+    ).read_bytes()
+    without_time = [{k: v for k, v in row.items() if k != "seconds"} for row in read_curve(tmp_path / "cut")]
+    assert without_time == [{k: v for k, v in row.items() if k != "seconds"} for row in read_curve(tmp_path / "whole")]
