@@ -213,14 +213,13 @@ def _balanced(
     rng = np.random.default_rng(seed)
     half = n_groups // 2
     if weights is None:
-        weights = np.ones(len(centres))
         chosen = np.concatenate([rng.permutation(centres) for _ in range(-(-half // len(centres)))])[:half]
     else:
         chosen = rng.choice(centres, half, p=weights / weights.sum())
-    of_sample = {}
+    of_sample: dict[int, tuple[Rows, NDArray[np.float64] | None]] = {}
     for number in np.unique(samples[centres]):
         here = samples[centres] == number
-        of_sample[number] = (centres[here], weights[here] / weights[here].sum())
+        of_sample[number] = (centres[here], None if weights is None else weights[here] / weights[here].sum())
     rows: list[Rows] = []
     for centre in chosen:
         rows.append(np.append(centre, rng.choice(companions(int(centre)), n_cells - 1, replace=False)))
@@ -231,7 +230,7 @@ def _balanced(
 def _apart(
     centre: int,
     centres: Rows,
-    shares: NDArray[np.float64],
+    shares: NDArray[np.float64] | None,
     companions: Callable[[int], Rows],
     apart: Callable[[Rows], bool],
     n_cells: int,

