@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from c2s.engines.rl.ablation import at_equal_compute as at_equal_compute
     from c2s.engines.rl.ablation import leave_one_out as leave_one_out
     from c2s.engines.rl.ablation import presets as presets
+    from c2s.engines.rl.curriculum import TargetMix as TargetMix
+    from c2s.engines.rl.curriculum import curate as curate
+    from c2s.engines.rl.episodes import MultiTurn as MultiTurn
+    from c2s.engines.rl.episodes import Reply as Reply
+    from c2s.engines.rl.episodes import tool_bonus as tool_bonus
     from c2s.engines.rl.hybrid import HybridConfig as HybridConfig
+    from c2s.engines.rl.probing import probe as probe
     from c2s.engines.rl.problem import Problem as Problem
     from c2s.engines.rl.recipes import Recipe as Recipe
     from c2s.engines.rl.recipes import recipe as recipe
@@ -32,20 +38,26 @@ _HOME = {
     "Arm": "ablation",
     "HybridConfig": "hybrid",
     "Interruption": "sampling",
+    "MultiTurn": "episodes",
     "Problem": "problem",
     "Recipe": "recipes",
+    "Reply": "episodes",
     "RunSettings": "settings",
+    "TargetMix": "curriculum",
     "ablate": "ablation",
     "at_equal_compute": "ablation",
+    "curate": "curriculum",
     "fit_scaling_law": "scaling_law",
     "fitted": "scaling_plot",
     "leave_one_out": "ablation",
     "presets": "ablation",
+    "probe": "probing",
     "read_curve": "run",
     "read_rollouts": "rollouts",
     "recipe": "recipes",
     "reinforce": "run",
     "replay": "rollouts",
+    "tool_bonus": "episodes",
     "write_curves": "scaling_plot",
 }
 

@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
-from transformers import PreTrainedModel
 
-from c2s.engines.rl.sampling import sample
+from c2s.engines.rl.sampling import Answers
 from c2s.errors import ConfigError, DataError
 
 Reward = Callable[..., Sequence[float | None]]
@@ -73,16 +71,14 @@ def pass_at_k(n: int, right: ArrayLike, k: int) -> Floats:
 
 
 def evaluate(
-    model: PreTrainedModel,
     prompts: Dataset,
     reward: Reward,
     *,
+    write: Callable[[list[list[int]], list[dict[str, Any]], str], Answers],
     tokenize: Callable[[list[Any]], list[list[int]]],
     decode: Callable[[list[list[int]]], list[str]],
     answers: int,
     batch_size: int,
-    seed: int,
-    **settings: Any,
 ) -> Evaluation:
     """Ask every prompt ``answers`` times and score what is written.
 
@@ -92,28 +88,23 @@ def evaluate(
         With a column ``prompt``; all columns go to the reward.
     reward : callable
         TRL's convention; None is no score.
+    write : callable
+        Token ids and rows of some prompts, and a name from which all draws follow, to an answer each: so the same weights answer
+        alike, whatever was trained in between. It may add columns to the rows, which the reward then reads.
     tokenize, decode : callable
         Prompts to token ids, and token ids to texts.
     batch_size : int
         Answers written at a time.
-    seed : int
-        The same answers for the same weights, whatever was trained in between.
-    **settings
-        Of :func:`~c2s.engines.rl.sampling.sample`.
     """
-    rows = [row for row in prompts for _ in range(answers)]
+    rows = [dict(row) for row in prompts for _ in range(answers)]
     ids = [each for each in tokenize(list(prompts["prompt"])) for _ in range(answers)]
-    was_training, scores, tokens = model.training, [], 0
-    model.eval()
-    try:
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
-            written = sample(model, ids[start : start + batch_size], generator=generator, **settings)
-            scores += scored(reward, part, written.ids, decode(written.ids))
-            tokens += sum(map(len, written.ids))
-    finally:
-        model.train(was_training)
+    scores: list[float] = []
+    tokens = 0
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        written = write(ids[start : start + batch_size], part, f"held out, {start}")
+        scores += scored(reward, part, written.ids, decode(written.ids))
+        tokens += sum(map(len, written.ids))
     return Evaluation(np.array(scores, dtype=np.float64).reshape(len(prompts), answers), tokens)
 
 

@@ -39,6 +39,8 @@ class Health:
         Tokens of an answer.
     lag : float
         Updates between the weights that began the answers and those trained on them.
+    calls, call_success : float
+        Calls an episode, and the share of them that were carried out.
     """
 
     step: int
@@ -55,6 +57,8 @@ class Health:
     loss: float = math.nan
     length: float = math.nan
     lag: float = math.nan
+    calls: float = math.nan
+    call_success: float = math.nan
 
     def record(self) -> dict[str, Any]:
         """Return the numbers, None for nan: fit for JSON."""
@@ -73,6 +77,7 @@ def from_logs(step: int, logs: Mapping[str, Any], *, chance: float | None = None
         truncated=number("completions/clipped_ratio"), interrupted=number("interrupted"),
         clipped=number("cispo_clip_ratio", "clip_ratio/region_mean"), entropy=number("entropy"), grad_norm=number("grad_norm"),
         loss=number("loss"), length=number("completions/mean_length"), lag=number("lag"),
+        calls=number("calls"), call_success=number("call_success"),
     )  # fmt: skip
 
 
@@ -118,11 +123,19 @@ def sentence(now: Health, history: Sequence[Health] = ()) -> str:
         parts.append(f"entropy {now.entropy:.2f}{_trend([*history, now])}")
     if now.lag > 0:
         parts.append(f"{now.lag:.1f} updates behind")
+    if not math.isnan(now.calls):
+        parts.append(f"{now.calls:.1f} calls an episode" + _of_calls(now))
+        if now.calls == 0 and any(step.calls > 0 for step in history):
+            parts.append("ALARM: no tool is called any more")
     if not math.isfinite(now.loss):
         parts.append("loss is not finite")
     elif now.grad_norm == 0:
         parts.append("no gradient")
     return " | ".join(parts)
+
+
+def _of_calls(now: Health) -> str:
+    return "" if math.isnan(now.call_success) else f", {100 * now.call_success:.0f} % carried out"
 
 
 def _trend(steps: Sequence[Health]) -> str:

@@ -11,23 +11,22 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from c2s.engines.rl.sampling import Answers
 from c2s.errors import ModelError
 
-# the copy of the policy, the step, and what is called before each token → the answers of the step
-Write = Callable[[PreTrainedModel, int, Callable[[], None]], Answers]
+# the copy of the policy, the step, and what is called before each token → whatever is to be known of the step's answers
+Write = Callable[[PreTrainedModel, int, Callable[[], None]], Any]
 
 
 class Written(NamedTuple):
     """Answers of a step, and the version of the weights that wrote their first and last token: updates done by then."""
 
-    answers: Answers
+    answers: Any
     begun: int
     ended: int
 
@@ -40,7 +39,7 @@ class Pipeline:
     model : PreTrainedModel
         The policy, copied when the pipeline starts.
     write : callable
-        ``(copy, step, before_token) → Answers``, run in the thread; it calls ``before_token`` before each token.
+        ``(copy, step, before_token) → answers``, run in the thread; it calls ``before_token`` before each token.
     fp32_logits : bool
         The copy's output layer runs in float32.
     staleness : int

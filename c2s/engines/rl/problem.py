@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from c2s.engines.rl.episodes import MultiTurn
 from c2s.engines.rl.evaluation import Reward
 from c2s.engines.rl.hybrid import HybridConfig
 from c2s.engines.rl.sampling import Interruption, PolicyConstraint
@@ -30,11 +31,16 @@ class Problem:
     rewards : sequence of callables
         Dense ones, added up: ``(prompts, completions, completion_ids, **columns) → one number each``, None where there is none.
     verifier : callable, optional
-        Of the same form: 1 right, 0 wrong. Held-out prompts are scored by it, or, without one, by the sum of the rewards.
+        Of the same form: 1 right, 0 wrong.
+    held_out_reward : callable, optional
+        What held-out answers are scored by: the verifier, or without one the sum of the rewards, where it is left out.
     constraint : PolicyConstraint, optional
         What may be sampled.
     interruption : Interruption, optional
         For recipes that interrupt.
+    multi_turn : MultiTurn, optional
+        The policy answers in several turns, between which an environment replies. Rewards are told ``calls`` and ``succeeded_calls`` of
+        each episode.
     hybrid : HybridConfig
         For recipes that join verifier and rewards.
     chance : float, optional
@@ -52,8 +58,10 @@ class Problem:
     held_out: Dataset
     rewards: Sequence[Reward] = ()
     verifier: Reward | None = None
+    held_out_reward: Reward | None = None
     constraint: PolicyConstraint | None = None
     interruption: Interruption | None = None
+    multi_turn: MultiTurn | None = None
     hybrid: HybridConfig = field(default_factory=HybridConfig)
     chance: float | None = None
 
@@ -65,6 +73,11 @@ class Problem:
             if not len(data) or "prompt" not in data.column_names:
                 msg = f"{name} has {len(data)} rows and the columns {', '.join(data.column_names) or 'none'}; expected a column prompt, and at least one row"
                 raise ConfigError(msg)
+        if self.multi_turn and (self.constraint or self.interruption):
+            msg = (
+                "several turns go with neither a constraint nor an interruption: both are of one answer; leave them out"
+            )
+            raise ConfigError(msg)
         shared = set(map(str, self.prompts["prompt"])) & set(map(str, self.held_out["prompt"]))
         if shared:
             msg = f"{len(shared)} held-out prompts are trained on, such as {min(shared)!r}; keep the two apart"
@@ -73,7 +86,7 @@ class Problem:
     @property
     def judge(self) -> Reward:
         """What held-out answers are scored by."""
-        return self.verifier or self.total
+        return self.held_out_reward or self.verifier or self.total
 
     def total(self, **told: object) -> list[float | None]:
         """Return the sum of the rewards of each answer; None where none has a value."""

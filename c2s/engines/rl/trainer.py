@@ -9,7 +9,6 @@ advantages, so no loss code of its own is needed.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +30,10 @@ from c2s.engines.rl.pipeline import Pipeline
 from c2s.engines.rl.problem import Problem
 from c2s.engines.rl.recipes import Recipe
 from c2s.engines.rl.rollouts import write_rollouts
-from c2s.engines.rl.sampling import Answers, constrained_log_probs, sample
+from c2s.engines.rl.sampling import Answers, constrained_log_probs
 from c2s.engines.rl.schedule import Schedule
 from c2s.engines.rl.settings import RunSettings, trl_config
+from c2s.engines.rl.writer import Writer
 from c2s.errors import ConfigError
 
 STATE = "policy.json"  # of a checkpoint, written last: a checkpoint without it is not whole
@@ -68,7 +68,6 @@ class PolicyTrainer(GRPOTrainer):
     ) -> None:  # fmt: skip
         _refuse(recipe, problem)
         self.recipe, self.settings, self.problem = recipe, settings, problem
-        self.interruption = problem.interruption if recipe.interrupt else None
         self.rollouts = None if rollouts is None else Path(rollouts)
         self.spread_weights = SpreadWeights(problem.hybrid)
         self.schedule = Schedule(
@@ -76,6 +75,7 @@ class PolicyTrainer(GRPOTrainer):
         )
         self.pipeline: Pipeline | None = None
         self._answers: Answers | None = None
+        self._inputs: list[dict[str, Any]] = []
         self._begun = 0
         self._rewards: Tensor | None = None
         judges = [problem.verifier] if problem.verifier else []
@@ -84,6 +84,10 @@ class PolicyTrainer(GRPOTrainer):
             train_dataset=problem.prompts, processing_class=problem.tokenizer,
         )  # fmt: skip
         self.remove_callback(PrinterCallback)
+        self.writer = Writer(
+            problem, settings, self._tokenizer, ends=self.eos_token_ids, autocast=self.accelerator.autocast,
+            interruption=problem.interruption if recipe.interrupt else None,
+        )  # fmt: skip
         if recipe.staleness is not None:
             self._prompt_ids = self.tokenize(list(problem.prompts["prompt"]))
             own = self.accelerator.unwrap_model(self.model)
@@ -93,16 +97,6 @@ class PolicyTrainer(GRPOTrainer):
     def tokenize(self, prompts: list[Any]) -> list[list[int]]:
         """Return the tokens of prompts as the policy reads them."""
         return list(self._tokenize_prompts(prompts)[0])
-
-    def sampled(self, model: PreTrainedModel, prompt_ids: list[list[int]], seed: str, **more: Any) -> Answers:
-        """Return one answer to each prompt; ``seed`` is a name from which all draws follow."""
-        number = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=7).digest(), "big")
-        with self.accelerator.autocast():
-            return sample(
-                model, prompt_ids, max_tokens=self.settings.max_tokens, ends=self.eos_token_ids,
-                pad=self._tokenizer.pad_token_id, generator=torch.Generator().manual_seed(number),
-                temperature=self.settings.temperature, constraint=self.problem.constraint, interruption=self.interruption, **more,
-            )  # fmt: skip
 
     def _asked(self, step: int) -> list[int]:
         """Return the prompt of each answer that this process writes in a step."""
@@ -114,19 +108,31 @@ class PolicyTrainer(GRPOTrainer):
         """Return what the draws of a step follow from: no state that a checkpoint would have to hold."""
         return f"{self.settings.seed}, {step}, {self.accelerator.process_index}"
 
-    def _write_ahead(self, model: PreTrainedModel, step: int, before_token: Callable[[], None]) -> Answers:
-        ids = [self._prompt_ids[number] for number in self._asked(step)]
-        return self.sampled(model, ids, self._seed(step), before_token=before_token)
+    def _rows(self, step: int) -> list[dict[str, Any]]:
+        asked = self._asked(step)
+        rows = {number: self.problem.prompts[number] for number in set(asked)}
+        return [dict(rows[number]) for number in asked]
+
+    def _write_ahead(
+        self, model: PreTrainedModel, step: int, before_token: Callable[[], None]
+    ) -> tuple[Answers, dict[str, float], list[dict[str, Any]]]:
+        ids, rows = [self._prompt_ids[number] for number in self._asked(step)], self._rows(step)
+        return *self.writer(model, ids, rows, self._seed(step), before_token), rows
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any, num_generations: int, *args: Any
     ) -> tuple[list[list[int]], list[list[float]]]:
         step = self.state.global_step
         if self.pipeline is not None:
-            self._answers, self._begun, _ = self.pipeline.take(step)
+            (self._answers, measures, rows), self._begun, _ = self.pipeline.take(step)
+            for row, told in zip(self._inputs, rows, strict=True):
+                row.update(told)
         else:
             self._begun = step
-            self._answers = self.sampled(self.accelerator.unwrap_model(self.model), prompt_ids, self._seed(step))
+            model = self.accelerator.unwrap_model(self.model)
+            self._answers, measures = self.writer(model, prompt_ids, self._inputs, self._seed(step))
+        for name, value in measures.items():
+            self._log_mean(name, value)
         return self._answers.ids, self._answers.log_probs
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
@@ -178,8 +184,7 @@ class PolicyTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         step = self.state.global_step
         asked = self._asked(step)  # the schedule decides, whatever the loader gave
-        rows = {number: self.problem.prompts[number] for number in set(asked)}
-        inputs = [dict(rows[number]) for number in asked]
+        self._inputs = inputs = self._rows(step)
         batch = super()._generate_and_score_completions(inputs)
         batch["old_per_token_logps"] = batch["sampling_per_token_logps"]
         advantages = self._weigh(batch)
@@ -236,7 +241,7 @@ class PolicyTrainer(GRPOTrainer):
 
     def _keep(self, step: int, asked: list[int], inputs: list[dict[str, Any]], advantages: Tensor) -> None:
         assert self._answers is not None and self._rewards is not None and self.rollouts is not None
-        texts = self.processing_class.batch_decode(self._answers.ids, skip_special_tokens=True)
+        texts = self.writer.decode(self._answers.ids)
         process = self.accelerator.process_index
         rewards = self._rewards[process * len(asked) : (process + 1) * len(asked)].tolist()
         told = zip(asked, inputs, texts, *self._answers, rewards, advantages.tolist(), strict=True)

@@ -114,14 +114,17 @@ def evaluate_policy(trainer: PolicyTrainer) -> Evaluation:
     """Return how the trainer's policy does on the held-out prompts, at the temperature and under the constraint of training."""
     problem, settings = trainer.problem, trainer.settings
     model = trainer.accelerator.unwrap_model(trainer.model)
-    with trainer.accelerator.autocast():
+    was_training = model.training
+    model.eval()
+    try:
         return evaluate(
-            model, problem.held_out, problem.judge, tokenize=trainer.tokenize,
-            decode=lambda ids: trainer.processing_class.batch_decode(ids, skip_special_tokens=True),
-            answers=settings.eval_answers, batch_size=max(256, settings.batch_size), seed=settings.seed,
-            max_tokens=settings.max_tokens, ends=trainer.eos_token_ids, pad=trainer._tokenizer.pad_token_id,
-            temperature=settings.temperature, constraint=problem.constraint, interruption=trainer.interruption,
+            problem.held_out, problem.judge,
+            write=lambda ids, rows, name: trainer.writer(model, ids, rows, f"{settings.seed}, {name}")[0],
+            tokenize=trainer.tokenize, decode=trainer.writer.decode, answers=settings.eval_answers,
+            batch_size=max(256, settings.batch_size),
         )  # fmt: skip
+    finally:
+        model.train(was_training)
 
 
 def pass_rates(found: Evaluation) -> dict[str, float]:

@@ -87,3 +87,10 @@ def test_the_dashboard_is_a_picture(tmp_path):
     history = [*steps(3, chance=0.2, lag=1.0), Health(step=4)]
     write_dashboard(tmp_path / "d.png", history, [{"step": 0, "mean": 0.1}, {"step": 4, "mean": 0.4}])
     assert (tmp_path / "d.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_policy_that_stops_calling_raises_the_alarm():
+    before, now = Health(step=1, **FINE, calls=1.5, call_success=0.5), Health(step=2, **FINE, calls=0.0)
+    assert "1.5 calls an episode, 50 % carried out" in sentence(before)
+    assert "ALARM: no tool is called any more" in sentence(now, [before])
+    assert "ALARM" not in sentence(now) and "calls" not in sentence(Health(step=1, **FINE))

@@ -26,6 +26,7 @@ def test_held_out_answers_are_judged_by_the_verifier_or_the_sum():
     assert both.judge(completions=["a", "?"]) == [1.5, 1.0]
     assert toy.problem(rewards=[halves]).judge(completions=["?"]) == [None]
     assert toy.problem(rewards=[ones], verifier=halves).judge is halves
+    assert toy.problem(rewards=[ones], verifier=halves, held_out_reward=ones).judge is ones
 
 
 @pytest.mark.parametrize(

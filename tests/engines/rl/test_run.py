@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 import torch
 
+from c2s.engines.rl.episodes import MultiTurn, Reply
 from c2s.engines.rl.recipes import recipe
 from c2s.engines.rl.rollouts import read_rollouts, replay
 from c2s.engines.rl.run import read_curve, reinforce
+from c2s.engines.rl.sampling import Interruption
 from c2s.engines.rl.settings import RunSettings
 from c2s.engines.rl.watch import read_lines
 from c2s.errors import ArtefactError, ConfigError
@@ -127,6 +129,41 @@ def test_an_error_in_the_pipeline_reaches_the_run(tmp_path):
     problem = toy.problem(rewards=[lengths], constraint=Broken())
     with pytest.raises(ZeroDivisionError, match="no constraint today"):  # the first evaluation, in the main thread
         one_run(tmp_path / "run", problem=problem, chosen=recipe("dapo", staleness=1))
+
+
+class Mirror:
+    """Says the first letter of the prompt to who asks with "l", and ends the episode otherwise."""
+
+    def reset(self, prompt, **row):
+        self.letter = prompt.split()[0]
+
+    def respond(self, said):
+        asks = said.split()[:1] == ["l"]
+        return Reply(self.letter, called=True, succeeded=True) if asks else Reply(None)
+
+
+def test_episodes_of_several_turns_are_trained_on_their_own_words(tmp_path):
+    told = []
+
+    def reward(completion_ids, calls, succeeded_calls, **columns):
+        told.extend(zip(calls, succeeded_calls))
+        return [min(n, 2) / 2 for n in calls]
+
+    ends = tuple(range(3, 15))  # a turn is a letter
+    problem = toy.problem(rewards=[reward], multi_turn=MultiTurn(Mirror, ends, turns=3))
+    made = one_run(
+        tmp_path / "run", problem=problem, chosen=recipe("dapo", staleness=0), settings=SETTINGS.with_(max_tokens=8)
+    )
+    table = read_rollouts(made.folder)
+    assert any(calls for calls, _ in told) and all(calls == done for calls, done in told)
+    for row in table.itertuples():
+        foreign = [i for i, mine in enumerate(row.own) if not mine]
+        assert len(foreign) in (row.columns["calls"], row.columns["calls"] - 1)
+        first = row.prompt.split()[0]
+        assert all(row.completion_ids[i] == 3 + toy.LETTERS.index(first) and row.log_probs[i] == 0 for i in foreign)
+    assert made.history[0].calls == pytest.approx(table[table["step"] == 0]["columns"].map(lambda c: c["calls"]).mean())
+    with pytest.raises(ConfigError, match="neither a constraint nor an interruption"):
+        toy.problem(rewards=[reward], multi_turn=problem.multi_turn, interruption=Interruption(1, 2, (1,)))
 
 
 def test_a_run_without_a_gradient_is_ended_with_the_cause(tmp_path):

@@ -1,0 +1,63 @@
+"""What is compared: recipes by name, a recipe less one component, and what rewards; on which small worlds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from benchmarks.rl.toy import problem
+from c2s.engines.rl.ablation import Arm, leave_one_out, presets
+from c2s.engines.rl.problem import Problem
+from c2s.engines.rl.recipes import recipe
+from c2s.engines.rl.settings import RunSettings
+
+SETTINGS = RunSettings(
+    steps=160, prompts=8, answers=8, max_tokens=16, batch_size=64, learning_rate=5e-4, eval_every=4, eval_answers=8,
+    keep_rollouts=False,
+)  # fmt: skip
+IN_TURN: dict[str, Any] = {"staleness": None}  # repeatable to the bit
+
+
+class Cell(NamedTuple):
+    """One arm of a study on one world."""
+
+    study: str
+    world: str
+    arm: str
+    problem: Callable[[], Problem]
+    run: Arm
+
+
+def cells() -> list[Cell]:
+    """Return all cells of all studies; the first arm of a study and world is what the others are held against."""
+    found = []
+    for world in ("ordering", "completion"):
+        arms = presets(SETTINGS, ("grpo", "dapo", "gspo", "grpo_tcr"))
+        arms["scalerl"] = Arm(recipe("scalerl", **IN_TURN), SETTINGS)
+        found += [
+            Cell("presets", world, name, lambda world=world: by_verifier(world), arm) for name, arm in arms.items()
+        ]
+    for name, arm in leave_one_out("scalerl", SETTINGS, **IN_TURN).items():
+        found.append(Cell("scalerl less one", "ordering", name, lambda: by_verifier("ordering"), arm))
+    for world in ("ordering", "ambiguous"):
+        hero = Arm(recipe("scalerl", flat_groups="hybrid", **IN_TURN), SETTINGS)
+        plain = Arm(recipe("scalerl", **IN_TURN), SETTINGS)
+        dense = Arm(recipe("scalerl", drop_mastered=None, **IN_TURN), SETTINGS)
+        found += [
+            Cell("rewards", world, "HERO", lambda world=world: problem(world), hero),
+            Cell("rewards", world, "verifier only", lambda world=world: by_verifier(world), plain),
+            Cell("rewards", world, "dense only", lambda world=world: by_dense(world), dense),
+        ]
+    return found
+
+
+def by_verifier(world: str) -> Problem:
+    """Return a world in which right answers alone are rewarded."""
+    return dataclasses.replace(problem(world), rewards=())
+
+
+def by_dense(world: str) -> Problem:
+    """Return a world in which the dense reward alone is given; held-out answers are still judged right or wrong."""
+    made = problem(world)
+    return dataclasses.replace(made, verifier=None, held_out_reward=made.verifier)

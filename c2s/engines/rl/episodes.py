@@ -1,0 +1,188 @@
+"""Answers in several turns: the policy speaks, an environment replies, and what the environment wrote carries no loss.
+
+For models whose tokenizers have no template of tool calls: a turn ends with a token of the problem's, and the environment reads
+its text. Yu et al. (arXiv 2510.11701) give a small bonus for calls to wrong answers alone and watch for the policy that
+stops calling; a turn that cannot be read fails the episode, or lucky answers behind nonsense would be rewarded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from c2s.engines.rl.sampling import Answers
+from c2s.errors import ConfigError
+
+Sample = Callable[[list[list[int]], int], Answers]  # contexts, most tokens → one turn each
+
+
+class Reply(NamedTuple):
+    """What an environment makes of a turn.
+
+    Attributes
+    ----------
+    text : str or None
+        What the policy reads next; None ends the episode.
+    called, succeeded : bool
+        Whether the turn called a tool, and whether the call could be carried out.
+    """
+
+    text: str | None
+    called: bool = False
+    succeeded: bool = False
+
+
+class Environment(Protocol):
+    """One episode's world; made anew for each."""
+
+    def reset(self, **row: Any) -> None:
+        """Begin with a row of the prompts."""
+        ...
+
+    def respond(self, said: str) -> Reply:
+        """Return the reply to a turn's text; deterministic, or replays would differ."""
+        ...
+
+
+class MultiTurn(NamedTuple):
+    """How episodes go.
+
+    Attributes
+    ----------
+    environment : callable
+        Returns an :class:`Environment`.
+    ends : tuple of int
+        Tokens that end a turn; the tokenizer's end token ends the episode as well.
+    turns : int
+        At most.
+    """
+
+    environment: Callable[[], Environment]
+    ends: tuple[int, ...]
+    turns: int = 8
+
+
+class Episodes(NamedTuple):
+    """Whole episodes as answers, and what was done in them.
+
+    Attributes
+    ----------
+    answers : Answers
+        ``own`` is 0 for tokens of the environment.
+    calls, succeeded, turns : list of int
+        Of each episode: calls, calls that were carried out, turns of the policy.
+    finished : list of bool
+        The environment ended it, not the limit.
+    """
+
+    answers: Answers
+    calls: list[int]
+    succeeded: list[int]
+    turns: list[int]
+    finished: list[bool]
+
+    def measures(self) -> dict[str, float]:
+        """Return calls an episode, the share of them that succeeded (nan without any), own tokens a turn, and the share of episodes ended in time."""
+        n, calls = len(self.calls), sum(self.calls)
+        return {
+            "calls": calls / n,
+            "call_success": sum(self.succeeded) / calls if calls else math.nan,
+            "tokens_per_turn": sum(map(sum, self.answers.own)) / max(1, sum(self.turns)),
+            "finished": sum(self.finished) / n,
+        }
+
+
+def play(
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[dict[str, Any]],
+    problem: MultiTurn,
+    *,
+    sample: Sample,
+    decode: Callable[[list[int]], str],
+    encode: Callable[[str], list[int]],
+    max_tokens: int,
+) -> Episodes:
+    """Return one episode of each prompt.
+
+    Parameters
+    ----------
+    prompts : sequence of token ids
+    rows : sequence of dict
+        What each environment is reset with.
+    sample : callable
+        Writes a turn of each context given, of at most so many tokens; what ends a turn is the caller's affair.
+    decode, encode : callable
+        Token ids to text, and text to token ids without special ones.
+    max_tokens : int
+        Of an episode, the environment's included. A reply that would not fit ends it.
+
+    Raises
+    ------
+    ConfigError
+        No turn is allowed.
+    """
+    if problem.turns < 1 or max_tokens < 1:
+        msg = f"turns={problem.turns}, max_tokens={max_tokens}; an episode has at least one of each"
+        raise ConfigError(msg)
+    n = len(prompts)
+    worlds = [problem.environment() for _ in range(n)]
+    for world, row in zip(worlds, rows, strict=True):
+        world.reset(**row)
+    ids: list[list[int]] = [[] for _ in range(n)]
+    log_probs: list[list[float]] = [[] for _ in range(n)]
+    own: list[list[int]] = [[] for _ in range(n)]
+    calls, succeeded, turns, finished = [0] * n, [0] * n, [0] * n, [False] * n
+    going = list(range(n))
+    for _ in range(problem.turns):
+        if not going:
+            break
+        room = max_tokens - max(len(ids[i]) for i in going)
+        if room < 1:
+            break
+        said = sample([[*prompts[i], *ids[i]] for i in going], room)
+        left = []
+        for place, i in enumerate(going):
+            ids[i] += said.ids[place]
+            log_probs[i] += said.log_probs[place]
+            own[i] += said.own[place]
+            turns[i] += 1
+            reply = worlds[i].respond(decode(said.ids[place]))
+            calls[i] += reply.called
+            succeeded[i] += reply.called and reply.succeeded
+            if reply.text is None:
+                finished[i] = True
+                continue
+            written = encode(reply.text)
+            if len(ids[i]) + len(written) < max_tokens:  # with room for a word of the policy's own
+                ids[i] += written
+                log_probs[i] += [0.0] * len(written)
+                own[i] += [0] * len(written)
+                left.append(i)
+        going = left
+    return Episodes(Answers(ids, log_probs, own, [False] * n), calls, succeeded, turns, finished)
+
+
+def tool_bonus(verdicts: Tensor, calls: Tensor, *, per_call: float, most: float) -> Tensor:
+    """Return ``min(per_call * calls, most)`` for wrong answers and 0 for right ones, float, shape (B,).
+
+    Parameters
+    ----------
+    verdicts, calls : Tensor, shape (B,)
+        1 right, 0 wrong, NaN not known (no bonus); calls that were carried out.
+    most : float
+        Below 1: no number of calls makes a wrong answer worth a right one.
+
+    Raises
+    ------
+    ConfigError
+        ``most`` is not between 0 and 1, or ``per_call`` below 0.
+    """
+    if not 0 <= most < 1 or per_call < 0:
+        msg = f"per_call={per_call}, most={most}; expected at least 0, and most below 1, what a right answer gets"
+        raise ConfigError(msg)
+    bonus = (per_call * calls.float()).clamp(max=most)
+    return torch.where(verdicts == 0, bonus, torch.zeros_like(bonus))
