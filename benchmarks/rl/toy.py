@@ -25,7 +25,7 @@ PAD, END, ASK = 0, 1, 2
 FIRST = 3  # token of the first letter
 SETS, SET_SIZE, SHOWN = 20, 6, 3
 LONGEST = 16
-WARM_UP = {"ordering": 250, "completion": 250, "ambiguous": 250}  # steps of imitation
+WARM_UP = {"ordering": 60, "completion": 100, "ambiguous": 55}  # steps of imitation
 
 Row = dict[str, Any]
 

@@ -139,12 +139,14 @@ class PrefixCache:
 
     def before(self, rows: RowCache) -> tuple[list[Tensor | None], list[Tensor | None]]:
         """Return keys and values, per layer, of this one prefix and of each row behind it, (R, K, P + S, D)."""
-        pairs = ((self.keys, rows.keys), (self.values, rows.values))
-        keys, values = (
-            [torch.cat([far.expand(len(own), -1, -1, -1), own], dim=2) for far, own in zip(*pair)]  # type: ignore[union-attr,arg-type]
-            for pair in pairs
-        )
-        return keys, values
+
+        def joined(far: list[Tensor | None], own: list[Tensor | None]) -> list[Tensor | None]:
+            pairs = zip(far, own, strict=True)
+            return [
+                None if a is None or b is None else torch.cat([a.expand(len(b), -1, -1, -1), b], 2) for a, b in pairs
+            ]
+
+        return joined(self.keys, rows.keys), joined(self.values, rows.values)
 
     @property
     def lengths(self) -> Tensor:

@@ -97,7 +97,8 @@ class Pipeline:
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda step=step: self._closed or self._version >= step - self.staleness)
+                    while not self._closed and self._version < step - self.staleness:
+                        self._changed.wait()
                     if self._closed:
                         return
                 self._refresh()

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from c2s.artefacts import atomic_path, require_access
 from c2s.engines.rl.evaluation import Reward, scored
+from c2s.engines.rl.sampling import Answers
 from c2s.errors import ArtefactError, ConfigError
 
 SCHEMA = pa.schema(
@@ -31,6 +32,42 @@ SCHEMA = pa.schema(
 )  # fmt: skip
 
 
+def rollout_rows(
+    answers: Answers,
+    texts: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    numbers: Sequence[int],
+    *,
+    version: int,
+    rewards: Mapping[str, Sequence[float]],
+    advantages: Sequence[float],
+) -> list[dict[str, Any]]:
+    """Return a row of :data:`SCHEMA` for each answer, but for its step.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The prompt's row of each answer, and what its episode added.
+    numbers : sequence of int
+        The prompt's place among the training prompts.
+    version : int
+        Updates done when the answers were begun.
+    rewards : mapping of str to sequence of float
+        By name, one an answer.
+    advantages : sequence of float
+        nan where an answer left the loss.
+    """
+    told = zip(numbers, rows, texts, *answers, zip(*rewards.values(), strict=True), advantages, strict=True)
+    return [
+        {
+            "version": version, "prompt_number": number, "prompt": row["prompt"], "completion": text, "completion_ids": ids,
+            "log_probs": log_probs, "own": own, "interrupted": interrupted, "rewards": dict(zip(rewards, values, strict=True)),
+            "advantage": advantage, "columns": {name: value for name, value in row.items() if name != "prompt"},
+        }
+        for number, row, text, ids, log_probs, own, interrupted, values, advantage in told
+    ]  # fmt: skip
+
+
 def write_rollouts(
     folder: str | os.PathLike[str], step: int, rows: Sequence[Mapping[str, Any]], *, process: int = 0
 ) -> Path:
@@ -39,9 +76,7 @@ def write_rollouts(
     Parameters
     ----------
     rows : sequence of mapping
-        One an answer: ``version`` (updates done when it was begun), ``prompt_number``, ``prompt``, ``completion``,
-        ``completion_ids``, ``log_probs``, ``own`` (1 for tokens of the policy), ``interrupted``, ``rewards`` (name to number),
-        ``advantage`` (nan where it left the loss) and ``columns`` (what the prompt's row holds besides).
+        Of :func:`rollout_rows`.
     """
     path = Path(folder) / f"{step:06d}-{process}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,8 @@ def trl_config(recipe: Recipe, settings: RunSettings, out: str | os.PathLike[str
     """Return what TRL is told; the rest of a recipe is done by :class:`c2s.engines.rl.trainer.PolicyTrainer`.
 
     Averages and the scale of advantages are not TRL's: its ``scale_rewards="batch"`` divides by the spread of rewards that
-    were not centred, and it has no average over prompts. The divergence from a reference is averaged over tokens always.
+    were not centred, and it has no average over prompts. The divergence from a reference, averaged over tokens always, is
+    set by the trainer, which makes the reference itself.
     """
     loss = "cispo" if recipe.loss == "cispo" else "dapo"  # divided by the batch's tokens: other averages are factors
     accumulation = settings.prompts * settings.answers // settings.batch_size
@@ -90,7 +91,7 @@ def trl_config(recipe: Recipe, settings: RunSettings, out: str | os.PathLike[str
         "temperature": settings.temperature, "top_p": 1.0, "top_k": 0,
         "loss_type": loss, "importance_sampling_level": "sequence" if recipe.loss == "gspo" else "token",
         "epsilon": recipe.clip_low, "epsilon_high": recipe.ratio_cap if recipe.loss == "cispo" else recipe.clip_high,
-        "beta": recipe.kl, "scale_rewards": "none", "cast_lm_head_to_fp32": recipe.fp32_logits,
+        "beta": 0.0, "scale_rewards": "none", "cast_lm_head_to_fp32": recipe.fp32_logits,
         "mask_truncated_completions": False, "disable_dropout": True,
         "logging_steps": settings.log_every, "save_strategy": "steps" if settings.save_every else "no",
         "save_steps": max(1, settings.save_every), "save_total_limit": 2, "report_to": "none", "disable_tqdm": True,

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from c2s.artefacts import read_json, write_json
 from c2s.engines.rl.advantages import group_advantages
@@ -26,10 +27,10 @@ from c2s.engines.rl.health import unanimous
 from c2s.engines.rl.hybrid import SpreadWeights, hybrid_rewards
 from c2s.engines.rl.losses import advantage_factor
 from c2s.engines.rl.overlong import overlong_penalty
-from c2s.engines.rl.pipeline import Pipeline
+from c2s.engines.rl.pipeline import Pipeline, policy_copy
 from c2s.engines.rl.problem import Problem
 from c2s.engines.rl.recipes import Recipe
-from c2s.engines.rl.rollouts import write_rollouts
+from c2s.engines.rl.rollouts import rollout_rows, write_rollouts
 from c2s.engines.rl.sampling import Answers, constrained_log_probs
 from c2s.engines.rl.schedule import Schedule
 from c2s.engines.rl.settings import RunSettings, trl_config
@@ -79,11 +80,21 @@ class PolicyTrainer(GRPOTrainer):
         self._begun = 0
         self._rewards: Tensor | None = None
         judges = [problem.verifier] if problem.verifier else []
+        reference = policy_copy(model, fp32_logits=recipe.fp32_logits) if recipe.kl else None
         super().__init__(
             model=model, reward_funcs=[*problem.rewards, *judges], args=trl_config(recipe, settings, out, **more),
             train_dataset=problem.prompts, processing_class=problem.tokenizer,
         )  # fmt: skip
         self.remove_callback(PrinterCallback)
+        if reference is not None:  # TRL would read it anew from where the model came, which may be nowhere
+            add_fused_lm_head(
+                reference,
+                temperature=settings.temperature,
+                cast_lm_head_to_fp32=recipe.fp32_logits,
+                outputs=("log_probs",),
+            )
+            self.beta = recipe.kl
+            self.ref_model = self.accelerator.prepare_model(reference.eval(), evaluation_mode=True)
         self.writer = Writer(
             problem, settings, self._tokenizer, ends=self.eos_token_ids, autocast=self.accelerator.autocast,
             interruption=problem.interruption if recipe.interrupt else None,
@@ -241,19 +252,12 @@ class PolicyTrainer(GRPOTrainer):
 
     def _keep(self, step: int, asked: list[int], inputs: list[dict[str, Any]], advantages: Tensor) -> None:
         assert self._answers is not None and self._rewards is not None and self.rollouts is not None
-        texts = self.writer.decode(self._answers.ids)
         process = self.accelerator.process_index
-        rewards = self._rewards[process * len(asked) : (process + 1) * len(asked)].tolist()
-        told = zip(asked, inputs, texts, *self._answers, rewards, advantages.tolist(), strict=True)
-        rows = [
-            {
-                "version": self._begun, "prompt_number": number, "prompt": row["prompt"], "completion": text,
-                "completion_ids": ids, "log_probs": log_probs, "own": own, "interrupted": interrupted,
-                "rewards": dict(zip(self.reward_func_names, values, strict=True)), "advantage": advantage,
-                "columns": {name: value for name, value in row.items() if name != "prompt"},
-            }
-            for number, row, text, ids, log_probs, own, interrupted, values, advantage in told
-        ]  # fmt: skip
+        here = slice(process * len(asked), (process + 1) * len(asked))
+        rows = rollout_rows(
+            self._answers, self.writer.decode(self._answers.ids), inputs, asked, version=self._begun,
+            rewards=dict(zip(self.reward_func_names, self._rewards[here].T.tolist(), strict=True)), advantages=advantages.tolist(),
+        )  # fmt: skip
         write_rollouts(self.rollouts, step, rows, process=process)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

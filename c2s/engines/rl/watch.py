@@ -157,4 +157,7 @@ def _append(path: Path, row: dict[str, Any]) -> None:
 
 
 def _health(row: dict[str, Any]) -> Health:
-    return Health(**{name: float("nan") if value is None else value for name, value in row.items() if name != "said"})
+    numbers = {
+        name: float("nan") if value is None else value for name, value in row.items() if name not in ("said", "step")
+    }
+    return Health(step=int(row["step"]), **numbers)

@@ -85,6 +85,33 @@ def test_the_gradient_is_that_of_the_loss_written_out(tmp_path, name, constraine
 
 
 @pytest.mark.parametrize("constrained", [False, True])
+def test_the_divergence_is_from_the_model_that_training_began_with(tmp_path, constrained):
+    """k3 of Schulman, times the ratio, averaged over tokens; the reference is a copy, whatever the model came from."""
+    made = trainer(tmp_path, recipe("grpo", kl=0.5), constraint=constraint() if constrained else None)
+    made.current_gradient_accumulation_steps = 1
+    begun = [parameter.detach().clone() for parameter in made.ref_model.parameters()]
+    with torch.no_grad():
+        for parameter in made.model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    batch = scored(made)
+    assert all(map(torch.equal, begun, made.ref_model.parameters()))
+    whole = gradient(made._compute_loss(made.model, batch), made.model)
+    made.beta = 0.0
+    without_it = gradient(made._compute_loss(made.model, batch), made.model)
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    seen = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    n, mask = batch["completion_ids"].shape[1], batch["completion_mask"]
+    now, _, _ = made._get_per_token_logps_and_entropies(made.model, ids, seen, n)
+    with torch.no_grad():
+        then, _, _ = made._get_per_token_logps_and_entropies(made.ref_model, ids, seen, n)
+    apart = (then - now).exp() - (then - now) - 1
+    apart = apart * (now - batch["old_per_token_logps"]).exp()
+    expected = gradient(0.5 * (apart * mask).sum() / mask.sum(), made.model)
+    assert expected.norm() > 0
+    assert (whole - without_it - expected).norm() / expected.norm() < 1e-4
+
+
+@pytest.mark.parametrize("constrained", [False, True])
 def test_the_sampler_and_the_loss_agree_on_the_policy(tmp_path, constrained):
     made = trainer(tmp_path, ARMS["dapo"], constraint=constraint() if constrained else None)
     batch = scored(made)
