@@ -12,8 +12,9 @@ from c2s.engines.rl.problem import Problem
 from c2s.engines.rl.recipes import recipe
 from c2s.engines.rl.settings import RunSettings
 
+# the learning rate was chosen by one run of grpo on ordering with seed 10, which is in no table
 SETTINGS = RunSettings(
-    steps=160, prompts=8, answers=8, max_tokens=16, batch_size=64, learning_rate=5e-4, eval_every=4, eval_answers=8,
+    steps=400, prompts=8, answers=8, max_tokens=16, batch_size=64, learning_rate=3e-4, eval_every=10, eval_answers=8,
     keep_rollouts=False,
 )  # fmt: skip
 IN_TURN: dict[str, Any] = {"staleness": None}  # repeatable to the bit
