@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from c2s.engines.rl.trainer import STATE, PolicyTrainer
 from c2s.engines.rl.watch import CURVE, Watch, read_lines
 from c2s.errors import ArtefactError, ConfigError
 from c2s.quiet import no_bars
+
+logger = logging.getLogger(__name__)
 
 RECORD = "run.json"
 
@@ -93,8 +98,7 @@ def reinforce(
     told = plain({"recipe": recipe.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "more": more})
     folder = _resumed(out, told) if resume else prepare_folder(out, overwrite=overwrite)
     checkpoint = last_checkpoint(folder / "checkpoints") if resume else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of libraries below to one another
+    with _quiet():
         trainer = PolicyTrainer(
             problem.model(settings.seed), problem, recipe=recipe, settings=settings, out=folder / "checkpoints",
             rollouts=folder / "rollouts" if settings.keep_rollouts else None, **more,
@@ -107,8 +111,9 @@ def reinforce(
     elif not resume:
         write_json(folder / "reinforcement.json", told)
     else:
+        logger.warning("no checkpoint in %s: training starts from the beginning", folder)
         watch.restore(-1)
-    with no_bars():
+    with no_bars(), _quiet():
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
@@ -129,6 +134,14 @@ def reinforce(
     )
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return Run(model, watch.history, watch.evaluations, watch.cause, folder)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what libraries below tell one another of their next versions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def read_curve(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
