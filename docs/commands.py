@@ -22,9 +22,10 @@ def write_commands(path: Path) -> None:
 
 
 def _below(verb: str, command: Any) -> dict[str, Any]:
-    """Return the sub-verbs; ``run`` is what the verb does by itself."""
+    """Return the sub-verbs; ``run`` of the screen is what the verb does by itself."""
     found = getattr(command, "commands", {})
-    return {f"c2s {verb}" if name == "run" else f"c2s {verb} {name}": each for name, each in found.items()}
+    alone = ("screen", "run")
+    return {f"c2s {verb}" if (verb, name) == alone else f"c2s {verb} {name}": each for name, each in found.items()}
 
 
 def _table(command: Any) -> list[str]:
