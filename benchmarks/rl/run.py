@@ -65,13 +65,8 @@ def path_of(cell: Cell, seed: int) -> Path:
 
 def key_of(cell: Cell) -> str:
     """Return a hash of what decides a run: recipe, settings, rewards; not the code, which the record names by its commit."""
-    rewarded = cell.problem()
-    named = [
-        getattr(reward, "__name__", "?") for reward in (*rewarded.rewards, rewarded.verifier) if reward is not None
-    ]
-    return hash_of(
-        plain(cell.run.recipe.model_dump(mode="json")), plain(cell.run.settings.model_dump(mode="json")), named
-    )[:10]
+    told = [plain(cell.run.recipe.model_dump(mode="json")), plain(cell.run.settings.model_dump(mode="json"))]
+    return hash_of(*told, list(cell.rewards))[:10]
 
 
 def make(cell: Cell, seed: int) -> None:

@@ -45,6 +45,9 @@ class Problem:
         For recipes that join verifier and rewards.
     chance : float, optional
         The reward of a guess, to hold the curve against.
+    same_prompts : bool
+        The prompts are all there are, as where a condition has few values: held-out answers are to the same ones, and only the draws are
+        new. ``held_out_reward`` can still be one that was not trained on.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class Problem:
     multi_turn: MultiTurn | None = None
     hybrid: HybridConfig = field(default_factory=HybridConfig)
     chance: float | None = None
+    same_prompts: bool = False
 
     def __post_init__(self) -> None:
         if not self.rewards and self.verifier is None:
@@ -79,8 +83,8 @@ class Problem:
             )
             raise ConfigError(msg)
         shared = set(map(str, self.prompts["prompt"])) & set(map(str, self.held_out["prompt"]))
-        if shared:
-            msg = f"{len(shared)} held-out prompts are trained on, such as {min(shared)!r}; keep the two apart"
+        if shared and not self.same_prompts:
+            msg = f"{len(shared)} held-out prompts are trained on, such as {min(shared)!r}; keep the two apart, or say same_prompts=True where there are no others"
             raise ConfigError(msg)
 
     @property

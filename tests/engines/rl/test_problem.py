@@ -46,6 +46,10 @@ def test_problems_that_cannot_be_trained_on(changes, said):
         toy.problem(**changes)
 
 
+def test_the_same_prompts_may_be_all_there_are():
+    assert len(toy.problem(rewards=[ones], held_out=toy.prompts(2), same_prompts=True).held_out) == 2
+
+
 def test_a_problem_is_found_by_name():
     here = "tests.engines.rl.test_problem"
     assert isinstance(load_problem(f"{here}:MADE"), Problem)
