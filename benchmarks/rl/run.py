@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from benchmarks.card import ROOT, Figure, commit, write_card
-from benchmarks.rl.studies import Cell, cells
+from benchmarks.rl.studies import OF_CELLS, SETTINGS, Cell, cells
 from c2s.artefacts import hash_of, plain, read_json, write_json
-from c2s.engines.rl.ablation import compared, final_and_area
+from c2s.engines.rl.ablation import compared, final_and_area, to_the_end
 from c2s.engines.rl.run import reinforce
 from c2s.engines.rl.scaling_plot import FittedCurve, fitted, write_curves
 
@@ -127,8 +127,13 @@ def report(grid: list[Cell]) -> None:
 
 def comparison(study: str, world: str, arms: list[str], made: Made) -> list[Figure]:
     """Return final and area of each arm, and what it differs by from the first, over the seeds both have."""
+    settings = OF_CELLS if study == "cells" else SETTINGS
     runs = {
-        arm: {seed: final_and_area(curve) for seed, curve in made.get((study, world, arm), {}).items()} for arm in arms
+        arm: {
+            seed: final_and_area(to_the_end(curve, settings))
+            for seed, curve in made.get((study, world, arm), {}).items()
+        }
+        for arm in arms
     }
     found = []
     for arm in arms:
@@ -193,11 +198,15 @@ def goal(study: str, arm: str, measure: str, value: float) -> dict[str, Any]:
 
 
 def mean_curve(curves: list[Curve]) -> Curve:
-    """Return the mean of the curves of several seeds, as far as all of them go."""
-    n = min(map(len, curves))
+    """Return the mean of the curves of several seeds; a run that died counts at its last height."""
+    longest = max(curves, key=lambda curve: curve[-1]["step"])
+
+    def height(curve: Curve, step: int) -> float:
+        return float([row["mean"] for row in curve if row["step"] <= step][-1])
+
     return [
-        {"answers": curves[0][i]["answers"], "mean": float(np.mean([curve[i]["mean"] for curve in curves]))}
-        for i in range(n)
+        {"answers": row["answers"], "mean": float(np.mean([height(curve, row["step"]) for curve in curves]))}
+        for row in longest
     ]
 
 

@@ -95,6 +95,8 @@ def replay(
 
     `c2s rl replay runs/ordering myproject.ordering:right myproject.ordering:stricter --out values.csv`
     """
+    import numpy as np
+
     from c2s.artefacts import atomic_path, check_file
     from c2s.engines.rl.problem import load_object
     from c2s.engines.rl.rollouts import replay as run_again
@@ -115,7 +117,7 @@ def replay(
         line = f"{name}: mean {table[name].mean():.4f} of {len(table):,} answers"
         then = f"{name}, then"
         if then in table:
-            apart = (table[name] - table[then]).abs() > 1e-6
+            apart = ~np.isclose(table[name], table[then], rtol=1e-5, atol=1e-7, equal_nan=True)  # kept as float32
             line += f"; {int(apart.sum()):,} differ from what the run recorded"
         typer.echo(line)
     if out is not None:
@@ -151,7 +153,7 @@ def ablate(
     arms = {
         Study.leave_one_out: lambda: grid.leave_one_out(recipe.value, settings, **given),
         Study.equal_compute: lambda: grid.at_equal_compute(recipe.value, settings, **given),
-        Study.presets: lambda: grid.presets(settings),
+        Study.presets: lambda: grid.presets(settings, **given),
     }[study]()
     table = grid.ablate(
         _problem(problem), arms, seeds=range(seeds), out=out, progress=lambda what: typer.echo(what, err=True)
@@ -167,6 +169,7 @@ def fit(
     first: float = typer.Option(
         1.0, min=0.05, max=1.0, help="Fit to this first share of the compute, predict the rest."
     ),
+    ceiling: float = typer.Option(1.0, help="The greatest reward there is."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace OUT.png."),
 ) -> None:
     """Fit the scaling curve of each run's held-out rewards and plot it with its 90 % band.
@@ -182,7 +185,7 @@ def fit(
     from c2s.engines.rl.scaling_plot import fitted, write_curves
 
     check_file(out, overwrite=overwrite)
-    found = {str(run): fitted(read_curve(run), first=first) for run in runs}
+    found = {str(run): fitted(read_curve(run), first=first, ceiling=ceiling) for run in runs}
     for name, each in found.items():
         typer.echo(f"{name}: {each.said}")
     write_curves(out, found)

@@ -39,7 +39,7 @@ def test_run_replay_fit_and_refusals(c2s, tmp_path):
 
 def test_ablate(c2s, tmp_path):
     ran = c2s("rl", "ablate", PROBLEM, tmp_path / "grid", "--recipe", "dapo", "--seeds", 2, *SMALL)
-    assert ran.code == 0 and "| without clip_high | 2 |" in ran.out
+    assert ran.code == 0 and "| without clip_high | 2 | 0 |" in ran.out
     assert (tmp_path / "grid/table.md").exists()
 
 

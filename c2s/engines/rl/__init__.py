@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from c2s.engines.rl.curriculum import curate as curate
     from c2s.engines.rl.episodes import MultiTurn as MultiTurn
     from c2s.engines.rl.episodes import Reply as Reply
-    from c2s.engines.rl.episodes import tool_bonus as tool_bonus
     from c2s.engines.rl.hybrid import HybridConfig as HybridConfig
+    from c2s.engines.rl.overlong import tool_bonus as tool_bonus
     from c2s.engines.rl.probing import probe as probe
     from c2s.engines.rl.problem import Problem as Problem
     from c2s.engines.rl.recipes import Recipe as Recipe
@@ -57,7 +57,7 @@ _HOME = {
     "recipe": "recipes",
     "reinforce": "run",
     "replay": "rollouts",
-    "tool_bonus": "episodes",
+    "tool_bonus": "overlong",
     "write_curves": "scaling_plot",
 }
 

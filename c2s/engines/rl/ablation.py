@@ -6,6 +6,7 @@ Every run has a folder of its own and is made once: a grid that was cut off goes
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,22 +15,38 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from c2s.artefacts import atomic_path, plain, read_json, write_json
-from c2s.engines.rl.problem import Problem
+from c2s.engines.rl.problem import Problem, check
 from c2s.engines.rl.recipes import PRESETS, Recipe, recipe, without
-from c2s.engines.rl.run import RECORD, last_checkpoint, read_curve, reinforce
+from c2s.engines.rl.run import RECORD, last_checkpoint, read_curve, record_of, reinforce
+from c2s.engines.rl.sampling import Interruption
 from c2s.engines.rl.settings import RunSettings
 from c2s.errors import ConfigError
 from c2s.stats import mean_interval
+
+logger = logging.getLogger(__name__)
 
 FULL = "full"
 
 
 class Arm(NamedTuple):
-    """One way to train, and the share of the training prompts it sees."""
+    """One way to train, the share of the training prompts it sees, and the share of the length its answers may have."""
 
     recipe: Recipe
     settings: RunSettings
     prompts: float = 1.0
+    length: float = 1.0
+
+    def of(self, problem: Problem, seed: int) -> tuple[Problem, RunSettings]:
+        """Return the problem and the settings of a seed."""
+        settings = self.settings.with_(seed=seed, max_tokens=max(1, round(self.length * self.settings.max_tokens)))
+        n = len(problem.prompts)
+        kept = np.sort(np.random.default_rng(seed).permutation(n)[: max(settings.prompts, round(self.prompts * n))])
+        changes: dict[str, Any] = {"prompts": problem.prompts.select(kept.tolist())} if len(kept) < n else {}
+        if self.length != 1 and problem.interruption is not None:
+            low, high, cue, then = problem.interruption
+            shorter = [max(1, round(self.length * each)) for each in (low, high)]
+            changes["interruption"] = Interruption(*shorter, cue, round(self.length * then))
+        return dataclasses.replace(problem, **changes), settings
 
 
 def leave_one_out(preset: str, settings: RunSettings, **changes: Any) -> dict[str, Arm]:
@@ -42,8 +59,13 @@ def leave_one_out(preset: str, settings: RunSettings, **changes: Any) -> dict[st
     """
     arms = {FULL: Arm(recipe(preset, **changes), settings)}
     for name, arm in without(preset).items():
-        if name not in changes:
-            arms[f"without {name}"] = Arm(arm.with_(**changes), settings)
+        if name in changes:
+            continue
+        given = {k: v for k, v in changes.items() if not (k == "ratio_cap" and arm.loss != "cispo")}
+        try:
+            arms[f"without {name}"] = Arm(arm.with_(**given), settings)
+        except ConfigError as error:
+            logger.warning("no arm without %s: %s", name, error)
     return arms
 
 
@@ -58,7 +80,8 @@ def at_equal_compute(preset: str, settings: RunSettings, **changes: Any) -> dict
     n, steps = settings.prompts * settings.answers, settings.steps
     if steps % 2 == 0:
         arms["batch x 2"] = Arm(
-            base, settings.with_(prompts=2 * settings.prompts, steps=steps // 2, eval_every=settings.eval_every // 2)
+            base,
+            settings.with_(prompts=2 * settings.prompts, steps=steps // 2, eval_every=-(-settings.eval_every // 2)),
         )
     if settings.prompts % 2 == 0:
         half = n // 2 if n // 2 % settings.batch_size else settings.batch_size
@@ -71,7 +94,8 @@ def at_equal_compute(preset: str, settings: RunSettings, **changes: Any) -> dict
         arms["answers x 2"] = Arm(base, settings.with_(prompts=settings.prompts // 2, answers=2 * settings.answers))
     if settings.answers % 2 == 0 and settings.answers > 2:
         arms["answers / 2"] = Arm(base, settings.with_(prompts=2 * settings.prompts, answers=settings.answers // 2))
-    if base.interrupt:
+    arms["half the length"] = Arm(base.with_(overlong=base.overlong // 2), settings, length=0.5)
+    if base.interrupt and base.flat_groups != "hybrid":
         arms["length penalty, no interruption"] = Arm(
             base.with_(interrupt=False, overlong=max(1, settings.max_tokens // 4)), settings
         )
@@ -107,7 +131,7 @@ def ablate(
     Returns
     -------
     list of dict
-        One an arm: ``arm``, ``seeds``, and ``final`` (last held-out mean) and ``area`` (mean height of the held-out curve over answers
+        One an arm: ``arm``, ``seeds``, ``died`` (runs that ended early; they count at their last height), and ``final`` (last held-out mean) and ``area`` (mean height of the held-out curve over answers
         written), each with the ends of its 95 % t interval, and their difference to the first arm's, paired by seed.
 
     Raises
@@ -118,38 +142,56 @@ def ablate(
     if len(set(seeds)) < 2 or len(arms) < 2:
         msg = f"{len(set(seeds))} seeds and {len(arms)} arms; give at least two of each, or nothing can be compared"
         raise ConfigError(msg)
+    for name, arm in arms.items():
+        try:
+            check(*_checked(problem, arm))
+        except ConfigError as error:
+            msg = f"{name}: {error}"
+            raise ConfigError(msg) from error
     place = Path(out)
     curves: dict[str, dict[int, tuple[float, float]]] = {}
+    died: dict[str, int] = {}
     for name, arm in arms.items():
         for seed in seeds:
             progress(f"{name}, seed {seed}")
-            curves.setdefault(name, {})[seed] = one_run(problem, arm, seed, place / _folder(name) / str(seed))
-    table = compared(curves)
+            folder = place / _folder(name) / str(seed)
+            curves.setdefault(name, {})[seed] = one_run(problem, arm, seed, folder)
+            died[name] = died.get(name, 0) + (read_json(folder / RECORD)["cause"] is not None)
+    table = [{**row, "died": died[row["arm"]]} for row in compared(curves)]
     write_json(place / "table.json", plain(table))
     with atomic_path(place / "table.md") as temporary:
         temporary.write_text(as_markdown(table), encoding="utf-8")
     return table
 
 
+def _checked(problem: Problem, arm: Arm) -> tuple[Problem, Recipe, RunSettings]:
+    shown, settings = arm.of(problem, 0)
+    return shown, arm.recipe, settings
+
+
 def one_run(problem: Problem, arm: Arm, seed: int, folder: Path) -> tuple[float, float]:
     """Return last height and mean height of an arm's held-out curve; it is trained, or trained on, where that was not done."""
-    settings = arm.settings.with_(seed=seed)
-    told = plain({"recipe": arm.recipe.model_dump(mode="json"), "settings": settings.model_dump(mode="json")})
-    if (folder / "reinforcement.json").is_file():
-        before = read_json(folder / "reinforcement.json")
-        if {part: before[part] for part in told} != told:
-            msg = f"{folder} holds a run with other settings; give another --out, or remove it"
-            raise ConfigError(msg)
+    shown, settings = arm.of(problem, seed)
+    told = record_of(shown, arm.recipe, settings)
+    if (folder / "reinforcement.json").is_file() and read_json(folder / "reinforcement.json") != told:
+        msg = f"{folder} holds a run of another problem or with other settings; give another out, or remove it"
+        raise ConfigError(msg)
     if not (folder / RECORD).is_file():
-        n = len(problem.prompts)
-        kept = np.sort(np.random.default_rng(seed).permutation(n)[: max(settings.prompts, round(arm.prompts * n))])
-        shown = dataclasses.replace(problem, prompts=problem.prompts.select(kept.tolist()))
         begun = last_checkpoint(folder / "checkpoints") is not None
         reinforce(
             shown, recipe=arm.recipe, settings=settings, out=folder, resume=begun, overwrite=not begun and folder.exists(),
             progress=False,
         )  # fmt: skip
-    return final_and_area(read_curve(folder))
+    return final_and_area(to_the_end(read_curve(folder), settings))
+
+
+def to_the_end(curve: Sequence[Mapping[str, Any]], settings: RunSettings) -> list[Mapping[str, Any]]:
+    """Return a held-out curve that goes on at its last height to the whole budget: so a run that died is held against the others'."""
+    found = list(curve)
+    if found[-1]["step"] < settings.steps:
+        whole = settings.steps * settings.prompts * settings.answers
+        found.append({**found[-1], "step": settings.steps, "answers": whole})
+    return found
 
 
 def final_and_area(curve: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
@@ -181,11 +223,11 @@ def as_markdown(table: Sequence[Mapping[str, Any]]) -> str:
     def cell(row: Mapping[str, Any], label: str) -> str:
         return f"{row[label]:.3f} ({row[f'{label} low']:.3f} to {row[f'{label} high']:.3f})"
 
-    lines = ["| arm | seeds | final | difference | area | difference |", "|---|---|---|---|---|---|"]
+    lines = ["| arm | seeds | died | final | difference | area | difference |", "|---|---|---|---|---|---|---|"]
     for i, row in enumerate(table):
         apart = [cell(row, f"{measure} difference") if i else "" for measure in ("final", "area")]
         lines.append(
-            f"| {row['arm']} | {len(row['seeds'])} | {cell(row, 'final')} | {apart[0]} | {cell(row, 'area')} | {apart[1]} |"
+            f"| {row['arm']} | {len(row['seeds'])} | {row.get('died', 0)} | {cell(row, 'final')} | {apart[0]} | {cell(row, 'area')} | {apart[1]} |"
         )
     return "\n".join(lines) + "\n"
 

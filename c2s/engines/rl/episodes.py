@@ -1,8 +1,8 @@
 """Answers in several turns: the policy speaks, an environment replies, and what the environment wrote carries no loss.
 
 For models whose tokenizers have no template of tool calls: a turn ends with a token of the problem's, and the environment reads
-its text. Yu et al. (arXiv 2510.11701) give a small bonus for calls to wrong answers alone and watch for the policy that
-stops calling; a turn that cannot be read fails the episode, or lucky answers behind nonsense would be rewarded.
+its text. Yu et al. (arXiv 2510.11701) watch for the policy that stops calling, and give wrong answers a small bonus for calls
+(:func:`c2s.engines.rl.overlong.tool_bonus`); a turn that cannot be read fails the episode, or lucky answers behind nonsense would be rewarded.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import torch
-from torch import Tensor
-
 from c2s.engines.rl.sampling import Answers
 from c2s.errors import ConfigError
 
-Sample = Callable[[list[list[int]], int], Answers]  # contexts, most tokens → one turn each
+Sample = Callable[[list[list[int]], list[int]], Answers]  # contexts, most tokens of each → one turn each
 
 
 class Reply(NamedTuple):
@@ -114,7 +111,8 @@ def play(
     rows : sequence of dict
         What each environment is reset with.
     sample : callable
-        Writes a turn of each context given, of at most so many tokens; what ends a turn is the caller's affair.
+        Writes a turn of each context given, of at most so many tokens; what ends a turn is the caller's affair. A turn that was cut off
+        is not read, and ends the episode.
     decode, encode : callable
         Token ids to text, and text to token ids without special ones.
     max_tokens : int
@@ -140,16 +138,15 @@ def play(
     for _ in range(problem.turns):
         if not going:
             break
-        room = max_tokens - max(len(ids[i]) for i in going)
-        if room < 1:
-            break
-        said = sample([[*prompts[i], *ids[i]] for i in going], room)
+        said = sample([[*prompts[i], *ids[i]] for i in going], [max_tokens - len(ids[i]) for i in going])
         left = []
         for place, i in enumerate(going):
             ids[i] += said.ids[place]
             log_probs[i] += said.log_probs[place]
             own[i] += said.own[place]
             turns[i] += 1
+            if said.cut[place]:  # no whole turn: nobody could read it
+                continue
             reply = worlds[i].respond(decode(said.ids[place]))
             calls[i] += reply.called
             succeeded[i] += reply.called and reply.succeeded
@@ -163,26 +160,5 @@ def play(
                 own[i] += [0] * len(written)
                 left.append(i)
         going = left
-    return Episodes(Answers(ids, log_probs, own, [False] * n), calls, succeeded, turns, finished)
-
-
-def tool_bonus(verdicts: Tensor, calls: Tensor, *, per_call: float, most: float) -> Tensor:
-    """Return ``min(per_call * calls, most)`` for wrong answers and 0 for right ones, float, shape (B,).
-
-    Parameters
-    ----------
-    verdicts, calls : Tensor, shape (B,)
-        1 right, 0 wrong, NaN not known (no bonus); calls that were carried out.
-    most : float
-        Below 1: no number of calls makes a wrong answer worth a right one.
-
-    Raises
-    ------
-    ConfigError
-        ``most`` is not between 0 and 1, or ``per_call`` below 0.
-    """
-    if not 0 <= most < 1 or per_call < 0:
-        msg = f"per_call={per_call}, most={most}; expected at least 0, and most below 1, what a right answer gets"
-        raise ConfigError(msg)
-    bonus = (per_call * calls.float()).clamp(max=most)
-    return torch.where(verdicts == 0, bonus, torch.zeros_like(bonus))
+    cut = [not done for done in finished]
+    return Episodes(Answers(ids, log_probs, own, [False] * n, cut), calls, succeeded, turns, finished)

@@ -74,7 +74,7 @@ def from_logs(step: int, logs: Mapping[str, Any], *, chance: float | None = None
     return Health(
         step=step, reward=number("reward"), chance=math.nan if chance is None else chance,
         all_right=number("groups_all_right"), all_wrong=number("groups_all_wrong"), flat=number("flat_groups"),
-        truncated=number("completions/clipped_ratio"), interrupted=number("interrupted"),
+        truncated=number("cut_off"), interrupted=number("interrupted"),
         clipped=number("cispo_clip_ratio", "clip_ratio/region_mean"), entropy=number("entropy"), grad_norm=number("grad_norm"),
         loss=number("loss"), length=number("completions/mean_length"), lag=number("lag"),
         calls=number("calls"), call_success=number("call_success"),

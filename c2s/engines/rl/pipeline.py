@@ -129,24 +129,30 @@ class Pipeline:
 
 
 def policy_copy(model: PreTrainedModel, *, fp32_logits: bool = False) -> PreTrainedModel:
-    """Return a model of the same class, settings and weights, made anew.
+    """Return a model of the same class, settings and weights, made anew, in evaluation mode: without dropout, as it is trained.
 
     A deep copy would not do: trainers put functions in place of ``forward`` that hold on to the original's weights.
     """
     with torch.random.fork_rng():
         made = type(model)(copy.deepcopy(model.config))
-    made.load_state_dict(model.state_dict())
-    made.to(device=model.device, dtype=model.dtype).train(model.training)
-    head = made.get_output_embeddings()
-    if fp32_logits and head.weight.dtype != torch.float32:
+    made.to(model.device).load_state_dict(model.state_dict())
+    for new, old in zip(made.parameters(), model.parameters(), strict=True):
+        new.data = old.detach().clone()  # each in its own precision
+    if fp32_logits:
+        head_in_float32(made)
+    return made.eval()
 
-        def in_float32(hidden: Tensor) -> Tensor:
-            return torch.nn.functional.linear(
-                hidden.float(), head.weight.float(), None if head.bias is None else head.bias.float()
-            )
 
-        head.forward = in_float32
-    return made
+def head_in_float32(model: PreTrainedModel) -> None:
+    """Run a model's output layer in float32, whatever precision is asked for around it, as the loss does."""
+    head = model.get_output_embeddings()
+
+    def in_float32(hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            bias = None if head.bias is None else head.bias.float()
+            return torch.nn.functional.linear(hidden.float(), head.weight.float(), bias)
+
+    head.forward = in_float32
 
 
 class _ClosedError(Exception):

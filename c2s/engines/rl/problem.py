@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from c2s.artefacts import hash_of, plain
 from c2s.engines.rl.episodes import MultiTurn
 from c2s.engines.rl.evaluation import Reward
 from c2s.engines.rl.hybrid import HybridConfig
+from c2s.engines.rl.recipes import Recipe
 from c2s.engines.rl.sampling import Interruption, PolicyConstraint
+from c2s.engines.rl.settings import RunSettings
 from c2s.errors import ConfigError
 
 
@@ -77,6 +80,17 @@ class Problem:
             if not len(data) or "prompt" not in data.column_names:
                 msg = f"{name} has {len(data)} rows and the columns {', '.join(data.column_names) or 'none'}; expected a column prompt, and at least one row"
                 raise ConfigError(msg)
+        for name, data in (("prompts", self.prompts), ("held_out", self.held_out)):
+            if not all(isinstance(prompt, str) for prompt in data["prompt"]):
+                msg = f"{name} holds prompts that are no texts; render conversations with the tokenizer's apply_chat_template(..., tokenize=False) first"
+                raise ConfigError(msg)
+        named = [reward_name(reward) for reward in (*self.rewards, *([self.verifier] if self.verifier else []))]
+        if len(set(named)) < len(named):
+            msg = f"rewards are told apart by their names, and these are {', '.join(named)}; give each its own __name__"
+            raise ConfigError(msg)
+        if self.tokenizer.pad_token_id is None or self.tokenizer.eos_token_id is None:
+            msg = "the tokenizer has no pad or no end token; set tokenizer.pad_token and tokenizer.eos_token"
+            raise ConfigError(msg)
         if self.multi_turn and (self.constraint or self.interruption):
             msg = (
                 "several turns go with neither a constraint nor an interruption: both are of one answer; leave them out"
@@ -86,6 +100,11 @@ class Problem:
         if shared and not self.same_prompts:
             msg = f"{len(shared)} held-out prompts are trained on, such as {min(shared)!r}; keep the two apart, or say same_prompts=True where there are no others"
             raise ConfigError(msg)
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that name prompts, held-out prompts and the rewards by their names."""
+        named = [reward_name(reward) for reward in (*self.rewards, self.judge)] + [str(self.verifier is not None)]
+        return hash_of(plain(self.prompts.to_list()), plain(self.held_out.to_list()), named)
 
     @property
     def judge(self) -> Reward:
@@ -97,6 +116,40 @@ class Problem:
         columns = [reward(**told) for reward in self.rewards]
         rows = [[value for value in values if value is not None] for values in zip(*columns, strict=True)]
         return [sum(values) if values else None for values in rows]
+
+
+def reward_name(reward: Reward) -> str:
+    """Return what a reward is called in records."""
+    return str(getattr(reward, "__name__", type(reward).__name__))
+
+
+def check(problem: Problem, recipe: Recipe, settings: RunSettings) -> None:
+    """Refuse what cannot be trained, before anything is written.
+
+    Raises
+    ------
+    ConfigError
+        The recipe asks for what the problem has not, or the settings have no room for it.
+    """
+    if recipe.flat_groups == "hybrid" and (problem.verifier is None or not problem.rewards):
+        msg = "flat_groups='hybrid' joins a verifier with dense rewards; give both"
+        raise ConfigError(msg)
+    if recipe.interrupt and problem.interruption is None:
+        msg = "the recipe interrupts answers that go on too long; give the problem an interruption=, or the recipe interrupt=False"
+        raise ConfigError(msg)
+    if recipe.interrupt and problem.interruption is not None:
+        problem.interruption.check(settings.max_tokens)
+    if recipe.drop_mastered is not None and problem.verifier is None:
+        msg = "drop_mastered reads which answers were right; give the problem a verifier=, or the recipe drop_mastered=None"
+        raise ConfigError(msg)
+    if recipe.overlong > settings.max_tokens:
+        msg = f"overlong={recipe.overlong} is the last part of max_tokens={settings.max_tokens}; lower it or raise max_tokens"
+        raise ConfigError(msg)
+    if len(problem.prompts) < settings.prompts:
+        msg = (
+            f"there are {len(problem.prompts)} prompts and a step asks {settings.prompts}; lower prompts= or give more"
+        )
+        raise ConfigError(msg)
 
 
 def load_problem(spec: str) -> Problem:

@@ -133,10 +133,12 @@ def without(name: str) -> dict[str, Recipe]:
     plain, chosen = Recipe(), recipe(name)
     found: dict[str, Recipe] = {}
     for field in PRESETS[name]:
-        if field == "ratio_cap":
+        if field == "ratio_cap" or (chosen.loss == "gspo" and field in ("clip_low", "clip_high")):
             continue  # part of the loss
         changes = {field: getattr(plain, field)}
         if field == "loss":
-            changes |= {"ratio_cap": None, "average": chosen.average if chosen.loss != "gspo" else "sequence"}
+            changes["ratio_cap"] = None
+            if chosen.loss == "gspo":  # whose bounds are of whole sequences
+                changes |= {"clip_low": plain.clip_low, "clip_high": plain.clip_high}
         found[field] = chosen.with_(**changes)
     return found

@@ -57,7 +57,7 @@ def rollout_rows(
     advantages : sequence of float
         nan where an answer left the loss.
     """
-    told = zip(numbers, rows, texts, *answers, zip(*rewards.values(), strict=True), advantages, strict=True)
+    told = zip(numbers, rows, texts, *answers[:4], zip(*rewards.values(), strict=True), advantages, strict=True)
     return [
         {
             "version": version, "prompt_number": number, "prompt": row["prompt"], "completion": text, "completion_ids": ids,

@@ -18,11 +18,11 @@ from transformers import PreTrainedModel
 from c2s.artefacts import plain, prepare_folder, read_json, write_json
 from c2s.engines.rl.dashboard import write_dashboard
 from c2s.engines.rl.health import Health
-from c2s.engines.rl.problem import Problem
+from c2s.engines.rl.problem import Problem, check
 from c2s.engines.rl.recipes import Recipe
 from c2s.engines.rl.settings import RunSettings
 from c2s.engines.rl.trainer import STATE, PolicyTrainer
-from c2s.engines.rl.watch import CURVE, Watch, read_lines
+from c2s.engines.rl.watch import CURVE, Watch, is_finite, read_lines
 from c2s.errors import ArtefactError, ConfigError
 from c2s.quiet import no_bars
 
@@ -62,7 +62,6 @@ def reinforce(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
-    **more: Any,
 ) -> Run:
     """Train the policy of a problem and return it.
 
@@ -75,15 +74,13 @@ def reinforce(
         How much and how long.
     out : path
         Run folder: ``reinforcement.json``, ``health.jsonl``, ``evaluation.jsonl``, ``dashboard.png``, ``rollouts/``, ``model/`` and, last,
-        ``run.json``.
+        ``run.json``. A run that died keeps its ``checkpoints/``, and has no ``model/`` where the weights are not numbers.
     resume : bool
         Go on from the last whole checkpoint (``save_every``) with the same recipe and settings; on a CPU, and with answers and
         updates in turn, the rest is bit for bit what it would have been.
     overwrite : bool
         Replace what is in ``out``.
     progress : bool
-    **more
-        Of :class:`trl.GRPOConfig`.
 
     Raises
     ------
@@ -95,19 +92,23 @@ def reinforce(
     if resume and overwrite:
         msg = "resume goes on with what is in out, overwrite replaces it; give one"
         raise ConfigError(msg)
-    told = plain({"recipe": recipe.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "more": more})
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        msg = "runs are of one process so far; start it without torchrun or accelerate launch"
+        raise ConfigError(msg)
+    check(problem, recipe, settings)
+    told = record_of(problem, recipe, settings)
     folder = _resumed(out, told) if resume else prepare_folder(out, overwrite=overwrite)
     checkpoint = last_checkpoint(folder / "checkpoints") if resume else None
     with _quiet():
         trainer = PolicyTrainer(
             problem.model(settings.seed), problem, recipe=recipe, settings=settings, out=folder / "checkpoints",
-            rollouts=folder / "rollouts" if settings.keep_rollouts else None, **more,
+            rollouts=folder / "rollouts" if settings.keep_rollouts else None,
         )  # fmt: skip
     watch = Watch(trainer, folder, progress=progress)
     trainer.add_callback(watch)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-        watch.restore(int(checkpoint.name.rpartition("-")[2]))
+        watch.restore(_step(checkpoint))
     elif not resume:
         write_json(folder / "reinforcement.json", told)
     else:
@@ -115,12 +116,18 @@ def reinforce(
         watch.restore(-1)
     with no_bars(), _quiet():
         try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            if checkpoint is not None and _step(checkpoint) >= settings.steps:  # killed behind the last step
+                trainer._load_from_checkpoint(str(checkpoint))
+                trainer.state.global_step = settings.steps
+                watch.finish(settings.steps)
+            else:
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             if trainer.pipeline is not None:
                 trainer.pipeline.close()
-        trainer.save_model(str(folder / "model"))
-    model = trainer.accelerator.unwrap_model(trainer.model)
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if is_finite(model):
+            trainer.save_model(str(folder / "model"))
     if watch.history:
         write_dashboard(folder / "dashboard.png", watch.history, watch.evaluations)
     write_json(
@@ -132,7 +139,8 @@ def reinforce(
             "final": watch.evaluations[-1],
         },
     )
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if watch.cause is None:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return Run(model, watch.history, watch.evaluations, watch.cause, folder)
 
 
@@ -166,7 +174,22 @@ def last_checkpoint(folder: Path) -> Path | None:
         for path in folder.glob("checkpoint-*")
         if re.fullmatch(r"checkpoint-\d+", path.name) and (path / STATE).is_file()
     ]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2])) if whole else None
+    return max(whole, key=_step) if whole else None
+
+
+def record_of(problem: Problem, recipe: Recipe, settings: RunSettings) -> Any:
+    """Return what a run is started with, fit for JSON: runs with the same record are the same run."""
+    return plain(
+        {
+            "recipe": recipe.model_dump(mode="json"),
+            "settings": settings.model_dump(mode="json"),
+            "problem": {"fingerprint": problem.fingerprint()},
+        }
+    )
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _resumed(out: str | os.PathLike[str], told: Any) -> Path:
@@ -181,8 +204,8 @@ def _resumed(out: str | os.PathLike[str], told: Any) -> Path:
     changed = [
         f"{part}.{name}"
         for part in told
-        for name in {*told[part], *before[part]}
-        if told[part].get(name) != before[part].get(name)
+        for name in {*told[part], *before.get(part, {})}
+        if told[part].get(name) != before.get(part, {}).get(name)
     ]
     if changed:
         msg = f"{folder} was started with other settings: {', '.join(sorted(changed))} differ; resume with the same, or start anew"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from c2s.errors import ConfigError
+from c2s.errors import ConfigError, ModelError
 
 
 class PolicyConstraint(Protocol):
@@ -47,6 +47,16 @@ class Interruption(NamedTuple):
     cue: tuple[int, ...]
     then: int = 0
 
+    def check(self, max_tokens: int) -> None:
+        """Raise a ConfigError where an answer of ``max_tokens`` has no room for budget, cue and what follows."""
+        low, high, cue, then = self
+        if not 0 < low <= high or not cue or high + len(cue) + then > max_tokens:
+            msg = (
+                f"an answer of {max_tokens} tokens holds no budget of {low} to {high}, a cue of {len(cue)} and {then} behind it; "
+                "raise max_tokens or lower the budget"
+            )
+            raise ConfigError(msg)
+
 
 class Answers(NamedTuple):
     """What was written: one list an answer, the end included.
@@ -59,12 +69,15 @@ class Answers(NamedTuple):
     own : list of list of int
         1 for tokens of the policy, 0 for those of the cue.
     interrupted : list of bool
+    cut : list of bool
+        The limit was reached before the answer had ended.
     """
 
     ids: list[list[int]]
     log_probs: list[list[float]]
     own: list[list[int]]
     interrupted: list[bool]
+    cut: list[bool]
 
 
 @torch.no_grad()
@@ -80,6 +93,7 @@ def sample(
     constraint: PolicyConstraint | None = None,
     interruption: Interruption | None = None,
     before_token: Callable[[], None] | None = None,
+    limits: Sequence[int] | None = None,
 ) -> Answers:
     """Draw one answer to each prompt.
 
@@ -99,11 +113,15 @@ def sample(
         Above 0.
     before_token : callable, optional
         Called before each token is drawn; it may change the model's weights, and keys of earlier tokens stay as they are.
+    limits : sequence of int, optional
+        Most tokens of each answer, 1 to ``max_tokens``.
 
     Raises
     ------
     ConfigError
         No room for the cue, or a temperature that is no positive number.
+    ModelError
+        The model's logits are not numbers.
     """
     if not 0 < temperature < float("inf"):
         msg = f"temperature is {temperature}; a policy is sampled at a number above 0"
@@ -120,7 +138,7 @@ def sample(
     begun = torch.zeros(n, dtype=torch.bool, device=device)  # the cue was reached
     cue = torch.tensor(interruption.cue if interruption else [pad], device=device)
     done = torch.zeros(n, dtype=torch.bool, device=device)
-    limit = torch.full((n,), max_tokens, device=device)
+    limit = torch.tensor(limits, device=device) if limits else torch.full((n,), max_tokens, device=device)
     cache: Any = None
     new = ids
     for place in range(max_tokens):
@@ -132,8 +150,7 @@ def sample(
         )  # fmt: skip
         cache = out.past_key_values
         scores = _log_softmax(out.logits[:, -1], temperature, constraint.step(written) if constraint else None)
-        noise = torch.rand(scores.shape, generator=generator, dtype=torch.float64).to(device)
-        chosen = (scores - torch.log(-torch.log(noise)).to(scores.dtype)).argmax(-1)
+        chosen = _drawn(scores, torch.rand(n, 1, generator=generator, dtype=torch.float64).to(device))
         if interruption:
             starts = (place == budgets) & ~done & ~begun
             begun, left_of_cue = begun | starts, torch.where(starts, len(cue), left_of_cue)
@@ -154,12 +171,24 @@ def sample(
     kinds = torch.stack(own, 1).tolist()
     values = torch.stack(log_probs, 1).tolist()
     lengths = [sum(kind >= 0 for kind in row) for row in kinds]
+    texts = [row[:k] for row, k in zip(written.tolist(), lengths, strict=True)]
+    cued = begun.tolist()
     return Answers(
-        [row[:k] for row, k in zip(written.tolist(), lengths, strict=True)],
+        texts,
         [row[:k] for row, k in zip(values, lengths, strict=True)],
         [row[:k] for row, k in zip(kinds, lengths, strict=True)],
-        begun.tolist(),
+        cued,
+        [not by_cue and row[-1] not in ends for row, by_cue in zip(texts, cued, strict=True)],
     )
+
+
+def _drawn(scores: Tensor, uniform: Tensor) -> Tensor:
+    """Return the token whose stretch of the cumulated probabilities holds ``uniform``, (B, V) and (B, 1) → (B,)."""
+    cumulated = scores.double().exp().cumsum(-1)
+    if not bool(cumulated[:, -1].isfinite().all()):
+        msg = "the model's logits are not numbers: training diverged, or the weights were broken to begin with"
+        raise ModelError(msg)
+    return (cumulated > uniform * cumulated[:, -1:]).int().argmax(-1)
 
 
 def constrained_log_probs(
@@ -193,11 +222,5 @@ def _log_softmax(logits: Tensor, temperature: float, allowed: Tensor | None) -> 
 def _budgets(n: int, max_tokens: int, interruption: Interruption | None, generator: torch.Generator) -> Tensor:
     if interruption is None:
         return torch.full((n,), max_tokens)
-    low, high, cue, then = interruption
-    if not 0 < low <= high or not cue or high + len(cue) + then > max_tokens:
-        msg = (
-            f"an answer of {max_tokens} tokens holds no budget of {low} to {high}, a cue of {len(cue)} and {then} behind it; "
-            "raise max_tokens or lower the budget"
-        )
-        raise ConfigError(msg)
-    return torch.randint(low, high + 1, (n,), generator=generator)
+    interruption.check(max_tokens)
+    return torch.randint(interruption.low, interruption.high + 1, (n,), generator=generator)

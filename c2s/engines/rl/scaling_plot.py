@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from c2s.artefacts import atomic_path
 from c2s.engines.rl.forecast import FORECASTS, skill
 from c2s.engines.rl.scaling_law import ScalingLaw, fit_scaling_law
+from c2s.errors import DataError
 from c2s.stats import Interval
 
 Array = NDArray[np.float64]
@@ -79,7 +80,9 @@ class FittedCurve:
         return text
 
 
-def fitted(curve: Sequence[Mapping[str, Any]], *, first: float = 1.0, seed: int = 0) -> FittedCurve:
+def fitted(
+    curve: Sequence[Mapping[str, Any]], *, first: float = 1.0, ceiling: float = 1.0, seed: int = 0
+) -> FittedCurve:
     """Return the law of the first part of a held-out curve.
 
     Parameters
@@ -88,11 +91,21 @@ def fitted(curve: Sequence[Mapping[str, Any]], *, first: float = 1.0, seed: int 
         With ``answers`` and ``mean`` (:func:`~c2s.engines.rl.run.read_curve`).
     first : float
         Share of the compute that is fitted.
+    ceiling : float
+        The greatest reward there is.
+
+    Raises
+    ------
+    DataError
+        A reward is above the ceiling.
     """
     compute = np.array([row["answers"] for row in curve], dtype=np.float64)
     reward = np.array([row["mean"] for row in curve], dtype=np.float64)
+    if np.nanmax(reward) > ceiling + 1e-9:
+        msg = f"rewards reach {np.nanmax(reward):.3g} and the ceiling is {ceiling:g}; say how great a reward can be (ceiling=, --ceiling)"
+        raise DataError(msg)
     n = int((compute <= first * compute[-1]).sum())
-    law = fit_scaling_law(compute[:n], reward[:n], seed=seed)
+    law = fit_scaling_law(compute[:n], reward[:n], ceiling=ceiling, seed=seed)
     return FittedCurve(compute, reward, n, law, law.predict(compute, seed=seed))
 
 

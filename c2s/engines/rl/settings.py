@@ -62,10 +62,13 @@ class RunSettings(Config):
         if self.prompts * self.answers % self.batch_size:
             msg = f"batch_size={self.batch_size} must divide prompts x answers = {self.prompts} x {self.answers} = {self.prompts * self.answers}"
             raise ValueError(msg)
+        if self.save_every % self.log_every:
+            msg = f"save_every={self.save_every} must be a multiple of log_every={self.log_every}: a log step that a checkpoint cuts in two would differ after a resumption"
+            raise ValueError(msg)
         return self
 
 
-def trl_config(recipe: Recipe, settings: RunSettings, out: str | os.PathLike[str], **more: Any) -> GRPOConfig:
+def trl_config(recipe: Recipe, settings: RunSettings, out: str | os.PathLike[str]) -> GRPOConfig:
     """Return what TRL is told; the rest of a recipe is done by :class:`c2s.engines.rl.trainer.PolicyTrainer`.
 
     Averages and the scale of advantages are not TRL's: its ``scale_rewards="batch"`` divides by the spread of rewards that
@@ -99,4 +102,4 @@ def trl_config(recipe: Recipe, settings: RunSettings, out: str | os.PathLike[str
         "use_cpu": not torch.cuda.is_available(), "remove_unused_columns": False, "dataloader_num_workers": 0,
         **entropy,
     }  # fmt: skip
-    return GRPOConfig(**told | more)
+    return GRPOConfig(**told)

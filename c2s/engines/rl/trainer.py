@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import AutocastKwargs
 from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
@@ -27,15 +29,14 @@ from c2s.engines.rl.health import unanimous
 from c2s.engines.rl.hybrid import SpreadWeights, hybrid_rewards
 from c2s.engines.rl.losses import advantage_factor
 from c2s.engines.rl.overlong import overlong_penalty
-from c2s.engines.rl.pipeline import Pipeline, policy_copy
-from c2s.engines.rl.problem import Problem
+from c2s.engines.rl.pipeline import Pipeline, head_in_float32, policy_copy
+from c2s.engines.rl.problem import Problem, check
 from c2s.engines.rl.recipes import Recipe
 from c2s.engines.rl.rollouts import rollout_rows, write_rollouts
 from c2s.engines.rl.sampling import Answers, constrained_log_probs
 from c2s.engines.rl.schedule import Schedule
 from c2s.engines.rl.settings import RunSettings, trl_config
 from c2s.engines.rl.writer import Writer
-from c2s.errors import ConfigError
 
 STATE = "policy.json"  # of a checkpoint, written last: a checkpoint without it is not whole
 
@@ -54,8 +55,6 @@ class PolicyTrainer(GRPOTrainer):
         Of checkpoints.
     rollouts : path, optional
         Where every answer is kept (:mod:`c2s.engines.rl.rollouts`).
-    **more
-        Of :class:`trl.GRPOConfig`.
 
     Raises
     ------
@@ -65,9 +64,9 @@ class PolicyTrainer(GRPOTrainer):
 
     def __init__(
         self, model: PreTrainedModel, problem: Problem, *, recipe: Recipe, settings: RunSettings, out: str | os.PathLike[str],
-        rollouts: str | os.PathLike[str] | None = None, **more: Any,
+        rollouts: str | os.PathLike[str] | None = None,
     ) -> None:  # fmt: skip
-        _refuse(recipe, problem)
+        check(problem, recipe, settings)
         self.recipe, self.settings, self.problem = recipe, settings, problem
         self.rollouts = None if rollouts is None else Path(rollouts)
         self.spread_weights = SpreadWeights(problem.hybrid)
@@ -82,10 +81,12 @@ class PolicyTrainer(GRPOTrainer):
         judges = [problem.verifier] if problem.verifier else []
         reference = policy_copy(model, fp32_logits=recipe.fp32_logits) if recipe.kl else None
         super().__init__(
-            model=model, reward_funcs=[*problem.rewards, *judges], args=trl_config(recipe, settings, out, **more),
+            model=model, reward_funcs=[*problem.rewards, *judges], args=trl_config(recipe, settings, out),
             train_dataset=problem.prompts, processing_class=problem.tokenizer,
         )  # fmt: skip
         self.remove_callback(PrinterCallback)
+        if recipe.fp32_logits:
+            head_in_float32(self.accelerator.unwrap_model(self.model))
         if reference is not None:  # TRL would read it anew from where the model came, which may be nowhere
             add_fused_lm_head(
                 reference,
@@ -96,7 +97,8 @@ class PolicyTrainer(GRPOTrainer):
             self.beta = recipe.kl
             self.ref_model = self.accelerator.prepare_model(reference.eval(), evaluation_mode=True)
         self.writer = Writer(
-            problem, settings, self._tokenizer, ends=self.eos_token_ids, autocast=self.accelerator.autocast,
+            problem, settings, self._tokenizer, ends=self.eos_token_ids,
+            autocast=partial(self.accelerator.autocast, autocast_handler=AutocastKwargs(cache_enabled=False)),
             interruption=problem.interruption if recipe.interrupt else None,
         )  # fmt: skip
         if recipe.staleness is not None:
@@ -151,6 +153,7 @@ class PolicyTrainer(GRPOTrainer):
         assert self._answers is not None
         found[2] = self._answers.own
         self._log_mean("interrupted", sum(self._answers.interrupted) / len(self._answers.interrupted))
+        self._log_mean("cut_off", sum(self._answers.cut) / len(self._answers.cut))
         self._log_mean("lag", float(self.state.global_step - self._begun))
         return tuple(found)
 
@@ -161,29 +164,25 @@ class PolicyTrainer(GRPOTrainer):
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, batch_size: int | None = None,
         compute_entropy: bool = False, compute_aux_loss: bool = False, **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-        if self.problem.constraint is None:
-            return super()._get_per_token_logps_and_entropies(
-                model,
-                input_ids,
-                attention_mask,
-                logits_to_keep,
-                batch_size,
-                compute_entropy,
-                compute_aux_loss,
-                **kwargs,
-            )
+        """Take probabilities at the places the sampler wrote at: TRL's count padding on the left, which matters to learned positions."""
         log_probs, entropies = [], []
         size = batch_size or len(input_ids)
         for start in range(0, len(input_ids), size):
             ids, seen = input_ids[start : start + size], attention_mask[start : start + size]
+            places = (seen.cumsum(1) - 1).clamp(min=0)
+            told: dict[str, Any] = {"input_ids": ids, "attention_mask": seen, "position_ids": places}
             with self.accelerator.autocast():
-                logits = model(
-                    input_ids=ids, attention_mask=seen, position_ids=(seen.cumsum(1) - 1).clamp(min=0), use_cache=False,
-                    logits_to_keep=logits_to_keep + 1,
-                ).logits[:, :-1]  # fmt: skip
-            chosen, entropy = constrained_log_probs(
-                logits, ids[:, -logits_to_keep:], self.problem.constraint, temperature=self.settings.temperature
-            )
+                if self.problem.constraint is None:
+                    labels = ids.masked_fill(seen == 0, -100)
+                    labels[:, :-logits_to_keep] = -100
+                    out = model(**told, labels=labels, fused_lm_head=True)
+                    chosen, entropy = out.log_probs[:, -logits_to_keep:], out.entropy
+                    entropy = None if entropy is None else entropy[:, -logits_to_keep:]
+                else:
+                    logits = model(**told, use_cache=False, logits_to_keep=logits_to_keep + 1).logits[:, :-1]
+                    chosen, entropy = constrained_log_probs(
+                        logits, ids[:, -logits_to_keep:], self.problem.constraint, temperature=self.settings.temperature
+                    )
             log_probs.append(chosen)
             entropies.append(entropy)
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
@@ -289,15 +288,3 @@ class _Pipelined(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.pipeline.close()
-
-
-def _refuse(recipe: Recipe, problem: Problem) -> None:
-    if recipe.flat_groups == "hybrid" and (problem.verifier is None or not problem.rewards):
-        msg = "flat_groups='hybrid' joins a verifier with dense rewards; give both"
-        raise ConfigError(msg)
-    if recipe.interrupt and problem.interruption is None:
-        msg = "the recipe interrupts answers that go on too long; give the problem an interruption=, or the recipe interrupt=False"
-        raise ConfigError(msg)
-    if recipe.drop_mastered is not None and problem.verifier is None:
-        msg = "drop_mastered reads which answers were right; give the problem a verifier=, or the recipe drop_mastered=None"
-        raise ConfigError(msg)

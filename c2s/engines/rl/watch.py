@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
 from c2s.engines.rl.evaluation import Evaluation, evaluate
 from c2s.engines.rl.health import Health, cause_of_death, from_logs, sentence
@@ -91,9 +91,14 @@ class Watch(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate the last policy."""
-        if not self.evaluations or self.evaluations[-1]["step"] != state.global_step:
-            self._evaluate(state.global_step)
+        self.finish(state.global_step)
         self._bar.close()
+
+    def finish(self, step: int) -> None:
+        """Evaluate the policy of the last step, if that was not done and its weights are numbers."""
+        known = self.evaluations and self.evaluations[-1]["step"] == step
+        if not known and is_finite(self.trainer.accelerator.unwrap_model(self.trainer.model)):
+            self._evaluate(step)
 
     def _evaluate(self, step: int) -> None:
         if self._clock is not None:
@@ -108,6 +113,11 @@ class Watch(TrainerCallback):
         _append(self.out / CURVE, row)
         if self._clock is not None:
             self._clock = time.perf_counter()
+
+
+def is_finite(model: PreTrainedModel) -> bool:
+    """Return whether all weights are numbers."""
+    return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
 
 def evaluate_policy(trainer: PolicyTrainer) -> Evaluation:

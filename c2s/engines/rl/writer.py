@@ -31,7 +31,8 @@ class Writer:
     interruption : Interruption or None
         Where the recipe interrupts.
     autocast : callable
-        The precision that the trainer runs the model in, as a context.
+        The precision that the trainer runs the model in, as a context; without a cache of casts, or weights that change between two
+        tokens would be changed in part.
     """
 
     def __init__(
@@ -64,10 +65,9 @@ class Writer:
             ), {}
         number, ends = itertools.count(), [*self.ends, *turns.ends]
 
-        def turn(contexts: list[list[int]], room: int) -> Answers:
-            return self._sampled(
-                model, contexts, f"{name}, turn {next(number)}", room, ends=ends, before_token=before_token
-            )
+        def turn(contexts: list[list[int]], rooms: list[int]) -> Answers:
+            told = f"{name}, turn {next(number)}"
+            return self._sampled(model, contexts, told, max(rooms), ends=ends, before_token=before_token, limits=rooms)
 
         episodes = play(
             prompt_ids, rows, turns, sample=turn, decode=lambda ids: self.decode([ids])[0], max_tokens=self.settings.max_tokens,

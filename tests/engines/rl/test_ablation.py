@@ -16,8 +16,10 @@ from c2s.engines.rl.ablation import (
     final_and_area,
     leave_one_out,
     presets,
+    to_the_end,
 )
 from c2s.engines.rl.recipes import PRESETS
+from c2s.engines.rl.sampling import Interruption
 from c2s.engines.rl.settings import RunSettings
 from c2s.errors import ConfigError
 from tests.engines.rl import toy
@@ -68,7 +70,29 @@ def test_the_table_by_hand():
     assert (second["final difference low"], second["final difference high"]) == pytest.approx((low, high))
     assert first["final difference"] == 0
     text = as_markdown([first, second]).splitlines()
-    assert len(text) == 4 and text[3].startswith("| b | 3 | 0.700 (")
+    assert len(text) == 4 and text[3].startswith("| b | 3 | 0 | 0.700 (")
+
+
+def test_arms_carry_what_they_need():
+    hybrid = leave_one_out("scalerl", SETTINGS, interrupt=False, staleness=None, flat_groups="hybrid")
+    assert "without loss" in hybrid and "without advantage_scale" not in hybrid  # group scaling contradicts it
+    capped = leave_one_out("scalerl", SETTINGS, ratio_cap=8.0, interrupt=False, staleness=None)
+    assert capped["without loss"].recipe.ratio_cap is None and capped["without average"].recipe.ratio_cap == 8.0
+    plain = leave_one_out("gspo", SETTINGS)["without loss"].recipe
+    assert (plain.loss, plain.clip_low, plain.clip_high) == ("clip", 0.2, 0.2)
+    once = at_equal_compute("scalerl", SETTINGS.with_(eval_every=1))
+    assert once["batch x 2"].settings.eval_every == 1
+    half = at_equal_compute("scalerl", SETTINGS)["half the length"]
+    problem, settings = half.of(toy.problem(verifier=even, interruption=Interruption(2, 4, (1,))), 3)
+    assert settings.max_tokens == 3 and settings.seed == 3 and problem.interruption[:2] == (1, 2)
+    quarter, _ = at_equal_compute("scalerl", SETTINGS)["quarter of the prompts"].of(toy.problem(verifier=even), 0)
+    assert len(quarter.prompts) == 4
+
+
+def test_a_run_that_died_counts_at_its_last_height():
+    curve = [{"step": 0, "answers": 0, "mean": 0.2}, {"step": 2, "answers": 32, "mean": 0.4}]
+    assert final_and_area(to_the_end(curve, SETTINGS)) == (0.4, pytest.approx((0.3 * 32 + 0.4 * 32) / 64))
+    assert to_the_end(curve, SETTINGS.with_(steps=2)) == curve
 
 
 def test_the_area_is_the_mean_height():
@@ -90,7 +114,11 @@ def test_runs_are_made_once_and_a_cut_grid_goes_on(tmp_path):
     again = ablate(problem, arms, seeds=[0, 1], out=tmp_path / "grid")
     assert again == table
     assert sum(path.stat().st_mtime_ns != at for path, at in made.items()) == 1
-    with pytest.raises(ConfigError, match="holds a run with other settings"):
+    with pytest.raises(ConfigError, match="holds a run of another problem or with other settings"):
         ablate(problem, leave_one_out("dapo", SETTINGS.with_(steps=5)), seeds=[0, 1], out=tmp_path / "grid")
+    with pytest.raises(ConfigError, match="another problem"):
+        ablate(toy.problem(verifier=even, prompts=toy.prompts(12)), arms, seeds=[0, 1], out=tmp_path / "grid")
+    with pytest.raises(ConfigError, match="full: the recipe interrupts"):
+        ablate(problem, leave_one_out("scalerl", SETTINGS), seeds=[0, 1], out=tmp_path / "other")
     with pytest.raises(ConfigError, match="at least two"):
         ablate(problem, arms, seeds=[0], out=tmp_path / "grid")

@@ -1,13 +1,12 @@
-"""Scripted policies in a small world: masks, counts, limits, and a bonus that never beats being right."""
+"""Scripted policies in a small world: masks, counts, limits."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-import torch
 
-from c2s.engines.rl.episodes import MultiTurn, Reply, play, tool_bonus
+from c2s.engines.rl.episodes import MultiTurn, Reply, play
 from c2s.engines.rl.sampling import Answers
 from c2s.errors import ConfigError
 
@@ -35,17 +34,16 @@ def encode(text):
 
 
 def scripted(*turns):
-    """Return a sampler that says the next turn of the script, to every context alike."""
+    """Return a sampler that says the next turn of the script, to every context alike; the limit cuts it."""
     left, seen = list(turns), []
 
-    def sample(contexts, room):
-        seen.append((contexts, room))
-        said = left.pop(0)[:room]
+    def sample(contexts, rooms):
+        seen.append((contexts, rooms))
+        turn = left.pop(0)
+        said = [turn[:room] for room in rooms]
+        cut = [len(each) < len(turn) for each in said]
         return Answers(
-            [list(said) for _ in contexts],
-            [[-0.5] * len(said) for _ in contexts],
-            [[1] * len(said) for _ in contexts],
-            [False] * len(contexts),
+            said, [[-0.5] * len(each) for each in said], [[1] * len(each) for each in said], [False] * len(said), cut
         )
 
     return sample, seen
@@ -69,7 +67,8 @@ def test_what_the_environment_wrote_is_read_and_not_learned():
     assert found.answers.ids == [[1, 4, 2, 0], [1, 5, 2, 0]]
     assert found.answers.own == [[1, 0, 1, 1], [1, 0, 1, 1]]
     assert found.answers.log_probs[0] == [-0.5, 0.0, -0.5, -0.5]
-    assert seen[0] == ([[9], [8, 7]], 10) and seen[1] == ([[9, 1, 4], [8, 7, 1, 5]], 8)
+    assert seen[0] == ([[9], [8, 7]], [10, 10]) and seen[1] == ([[9, 1, 4], [8, 7, 1, 5]], [8, 8])
+    assert found.answers.cut == [False, False]
     assert (found.calls, found.succeeded, found.turns, found.finished) == ([1, 1], [1, 1], [2, 2], [True, True])
     assert found.measures() == {"calls": 1.0, "call_success": 1.0, "tokens_per_turn": 1.5, "finished": 1.0}
 
@@ -90,14 +89,27 @@ def test_limits_of_turns_and_tokens():
     sample, seen = scripted([1], [1])
     short = played(sample, rows=({"heat": "hot"},), max_tokens=3)
     assert short.answers.ids == [[1, 4, 1]] and len(seen) == 2  # the second reply would leave no room
+    assert short.answers.cut == [True]
+    sample, _ = scripted([1], [2, 0])
+    cut = played(sample, rows=({"heat": "hot"},), max_tokens=3)
+    assert cut.answers.ids == [[1, 4, 2]] and cut.finished == [False] and cut.turns == [2]  # a turn cut off is not read
+
+
+def test_each_episode_has_its_own_room():
+    class Two(Room):
+        def respond(self, said):
+            return Reply("hot cold hot" if self.heat == "hot" else "cold", called=True, succeeded=True)
+
+    sample, seen = scripted([1], [1])
+    play(
+        [[9], [8]],
+        [{"heat": "hot"}, {"heat": "cold"}],
+        MultiTurn(Two, (0,), 2),
+        sample=sample,
+        decode=decode,
+        encode=encode,
+        max_tokens=10,
+    )
+    assert seen[1][1] == [6, 8]
     with pytest.raises(ConfigError, match="at least one of each"):
         played(sample, turns=0)
-
-
-def test_the_bonus_is_for_wrong_answers_and_capped():
-    verdicts, calls = torch.tensor([1.0, 0.0, 0.0, math.nan]), torch.tensor([5, 1, 50, 5])
-    found = tool_bonus(verdicts, calls, per_call=0.1, most=0.3)
-    torch.testing.assert_close(found, torch.tensor([0.0, 0.1, 0.3, 0.0]))
-    assert (found + verdicts.nan_to_num())[2] < 1
-    with pytest.raises(ConfigError, match="most below 1"):
-        tool_bonus(verdicts, calls, per_call=0.1, most=1.0)

@@ -29,7 +29,7 @@ def steps(n=10, **changes):
 
 def test_trl_names_are_found():
     logs = {
-        "loss": 0.1, "grad_norm": 2.0, "reward": 0.25, "entropy": 0.7, "completions/clipped_ratio": 0.1, "flat_groups": 0.5,
+        "loss": 0.1, "grad_norm": 2.0, "reward": 0.25, "entropy": 0.7, "cut_off": 0.1, "flat_groups": 0.5,
         "groups_all_right": 0.25, "groups_all_wrong": 0.125, "interrupted": 0.0, "cispo_clip_ratio": 0.01, "lag": 1.5,
         "completions/mean_length": 4.0, "kl": None,
     }  # fmt: skip

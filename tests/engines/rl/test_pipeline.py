@@ -109,3 +109,29 @@ def test_a_copy_holds_on_to_nothing_of_the_original():
     assert copy(ids).logits.abs().max() > 0
     half = policy_copy(toy.model().to(torch.bfloat16), fp32_logits=True)
     assert half(ids).logits.dtype == torch.float32 and half.lm_head.weight.dtype == torch.bfloat16
+
+
+def test_a_copy_has_no_dropout_and_each_weight_its_precision():
+    from transformers import AutoModelForCausalLM, GPTNeoXConfig
+
+    config = GPTNeoXConfig(
+        vocab_size=15,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=32,
+        hidden_dropout=0.5,
+    )
+    model = AutoModelForCausalLM.from_config(config).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.to(torch.bfloat16).get_output_embeddings().float()
+    copy, ids = policy_copy(model, fp32_logits=True), torch.tensor([[3, 4, 5]])
+    assert torch.equal(copy(ids).logits, copy(ids).logits)
+    assert (
+        copy.get_output_embeddings().weight.dtype == torch.float32
+        and copy.gpt_neox.embed_in.weight.dtype == torch.bfloat16
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert copy(ids).logits.dtype == torch.float32  # whatever precision is asked for around it

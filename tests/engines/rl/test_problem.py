@@ -38,6 +38,11 @@ def test_held_out_answers_are_judged_by_the_verifier_or_the_sum():
             {"rewards": [ones], "held_out": Dataset.from_list([{"text": "a"}])},
             "held_out has 1 rows and the columns text",
         ),
+        (
+            {"rewards": [ones], "prompts": Dataset.from_list([{"prompt": [{"role": "user", "content": "a"}]}])},
+            "no texts",
+        ),
+        ({"rewards": [ones], "verifier": ones}, "told apart by their names, and these are ones, ones"),
         ({"rewards": [ones], "held_out": toy.prompts(2)}, "2 held-out prompts are trained on, such as 'a'"),
     ],
 )

@@ -21,7 +21,7 @@ from c2s.engines.rl.run import read_curve, reinforce
 from c2s.engines.rl.sampling import Interruption
 from c2s.engines.rl.settings import RunSettings
 from c2s.engines.rl.watch import read_lines
-from c2s.errors import ArtefactError, ConfigError
+from c2s.errors import ArtefactError, ConfigError, ModelError
 from tests.engines.rl import toy
 
 SETTINGS = RunSettings(
@@ -174,6 +174,54 @@ def test_a_run_without_a_gradient_is_ended_with_the_cause(tmp_path):
     assert made.history[-1].step == 10 and len(made.evaluations) == 2
     assert "no gradient for 10 log steps" in made.cause and "no answer is right" in made.cause
     assert json.loads((made.folder / "run.json").read_text())["cause"] == made.cause
+
+
+def test_a_diverged_run_keeps_its_checkpoints_and_no_broken_model(tmp_path):
+    settings = SETTINGS.with_(learning_rate=1e20, steps=20, eval_every=0, max_grad_norm=1e9)
+    problem = toy.problem(rewards=[lengths], verifier=even)
+    with pytest.raises(ModelError, match="not numbers"):
+        one_run(
+            tmp_path / "run", problem=problem, chosen=recipe("grpo", kl=0.0, advantage_scale="none"), settings=settings
+        )
+    assert not (tmp_path / "run/model").exists() and not (tmp_path / "run/run.json").exists()
+
+
+def test_a_run_killed_behind_its_last_step_is_finished_and_not_trained_on(tmp_path, monkeypatch):
+    from c2s.engines.rl import run as module
+
+    whole = one_run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_dashboard", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            one_run(tmp_path / "cut")
+    resumed = one_run(tmp_path / "cut", resume=True)
+    assert torch.equal(weights(whole.model), weights(resumed.model))
+    assert len(read_rollouts(tmp_path / "cut")) == len(read_rollouts(tmp_path / "whole"))
+    assert json.loads((tmp_path / "cut/run.json").read_text())["steps"] == 6
+    assert [row["mean"] for row in resumed.evaluations] == [row["mean"] for row in whole.evaluations]
+
+
+def test_what_has_no_room_is_refused_before_anything_is_written(tmp_path):
+    for chosen, said in (
+        (recipe("grpo_tcr"), "overlong=8 is the last part"),
+        (recipe("scalerl"), "no budget of 4 to 9"),
+    ):
+        problem = toy.problem(verifier=even, interruption=Interruption(4, 9, (1,)))
+        with pytest.raises(ConfigError, match=said):
+            one_run(tmp_path / "run", problem=problem, chosen=chosen)
+    with pytest.raises(ConfigError, match="a step asks 40"):
+        one_run(tmp_path / "run", settings=SETTINGS.with_(prompts=40))
+    with pytest.raises(ConfigError, match="multiple of log_every"):
+        SETTINGS.with_(log_every=3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_on_other_prompts_is_refused(tmp_path):
+    one_run(tmp_path / "run")
+    (tmp_path / "run/run.json").unlink()
+    other = toy.problem(rewards=[lengths], verifier=even, prompts=toy.prompts(15))
+    with pytest.raises(ConfigError, match="problem.fingerprint differ"):
+        one_run(tmp_path / "run", problem=other, resume=True)
 
 
 def test_resuming_with_other_settings_is_refused(tmp_path):

@@ -111,9 +111,12 @@ def test_the_divergence_is_from_the_model_that_training_began_with(tmp_path, con
     assert (whole - without_it - expected).norm() / expected.norm() < 1e-4
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("constrained", [False, True])
-def test_the_sampler_and_the_loss_agree_on_the_policy(tmp_path, constrained):
-    made = trainer(tmp_path, ARMS["dapo"], constraint=constraint() if constrained else None)
+def test_the_sampler_and_the_loss_agree_on_the_policy(tmp_path, constrained, family):
+    """GPT-2 learns its positions, which padding on the left must not shift."""
+    model = toy.learned_positions() if family == "gpt2" else None
+    made = trainer(tmp_path, ARMS["dapo"], model=model, constraint=constraint() if constrained else None)
     batch = scored(made)
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     seen = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
@@ -160,9 +163,13 @@ def test_tokens_of_a_cue_carry_no_loss(tmp_path):
     cue = Interruption(2, 3, (14, 1))
     made = trainer(tmp_path, recipe("scalerl", **SYNCHRONOUS), interruption=cue)
     batch = scored(made)
-    is_cue = (batch["completion_ids"] == 14) & (torch.roll(batch["completion_ids"], -1, 1) == 1)
-    assert is_cue.any()
-    assert not (batch["tool_mask"] * batch["completion_mask"])[is_cue].any()
+    cued = torch.tensor(made._answers.interrupted)
+    assert cued.any()
+    for row in cued.nonzero().flatten().tolist():
+        written = int(batch["completion_mask"][row].sum())
+        assert batch["completion_ids"][row, written - 2 : written].tolist() == [14, 1]
+        learned = (batch["tool_mask"] * batch["completion_mask"])[row]
+        assert not learned[written - 2 :].any()
 
 
 def test_hybrid_rewards_rank_groups_that_the_verifier_does_not(tmp_path):
@@ -186,7 +193,7 @@ def test_a_run_is_the_same_twice_and_learns(tmp_path):
     settings = SETTINGS.with_(steps=30, learning_rate=5e-3)
     ends = []
     for name in ("one", "two"):
-        made = trainer(tmp_path / name, ARMS["dapo"], settings=settings, constraint=constraint())
+        made = trainer(tmp_path / name, ARMS["dapo"], settings=settings, constraint=constraint(), rewards=[right])
         made.train()
         rewards = [row["reward"] for row in made.state.log_history if "reward" in row]
         ends.append(torch.cat([p.detach().flatten() for p in made.model.parameters()]))
@@ -227,3 +234,31 @@ def test_what_a_recipe_needs_must_be_given(tmp_path):
 def test_each_component_of_a_preset_can_be_left_out(name):
     for component, rest in without(name).items():
         assert rest != recipe(name), component
+
+
+def test_answers_that_a_cue_or_an_environment_ends_are_not_cut_off(tmp_path):
+    made = trainer(tmp_path, recipe("scalerl", **SYNCHRONOUS), interruption=Interruption(2, 3, (14,)))
+    scored(made)
+    assert made._metrics["train"]["interrupted"][-1] > 0.5
+    assert made._metrics["train"]["cut_off"][-1] == 0
+    plain = trainer(tmp_path, ARMS["dapo"])
+    batch = scored(plain)
+    whole = (batch["completion_ids"] == 1).any(1)
+    assert plain._metrics["train"]["cut_off"][-1] == pytest.approx(1 - whole.double().mean().item())
+
+
+def test_weights_of_spread_act_on_the_advantages(tmp_path):
+    from c2s.engines.rl.hybrid import HybridConfig
+
+    made = trainer(
+        tmp_path, recipe("grpo", kl=0.0, flat_groups="hybrid", advantage_scale="batch"),
+        verifier=right, hybrid=HybridConfig(warm_up=1),
+    )  # fmt: skip
+    scored(made)
+    state = made.spread_weights.state()
+    assert state["n_prompts"] == 4 and state["usual"] > 0
+    made.state.global_step = 1
+    weighed = scored(made)["advantages"]
+    made.spread_weights.restore({"n_prompts": 0, "usual": 0.0})
+    made.state.global_step = 2
+    assert weighed.abs().sum() > 0 and made.spread_weights.state()["n_prompts"] == 0

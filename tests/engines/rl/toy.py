@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, set_seed
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast, set_seed
 
 from c2s.engines.rl.problem import Problem
 
@@ -24,6 +24,16 @@ def model(seed: int = 0):
     config = LlamaConfig(
         vocab_size=15, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
         intermediate_size=64, max_position_embeddings=64, pad_token_id=0, eos_token_id=1, bos_token_id=None,
+    )  # fmt: skip
+    return AutoModelForCausalLM.from_config(config)
+
+
+def learned_positions():
+    """Return a GPT-2, which learns where a token stands."""
+    set_seed(0)
+    config = GPT2Config(
+        vocab_size=15, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.4, pad_token_id=0, eos_token_id=1,
+        bos_token_id=None,
     )  # fmt: skip
     return AutoModelForCausalLM.from_config(config)
 
