@@ -44,8 +44,8 @@ class Arm(NamedTuple):
         changes: dict[str, Any] = {"prompts": problem.prompts.select(kept.tolist())} if len(kept) < n else {}
         if self.length != 1 and problem.interruption is not None:
             low, high, cue, then = problem.interruption
-            shorter = [max(1, round(self.length * each)) for each in (low, high)]
-            changes["interruption"] = Interruption(*shorter, cue, round(self.length * then))
+            shorter = (max(1, round(self.length * low)), max(1, round(self.length * high)))
+            changes["interruption"] = Interruption(shorter[0], shorter[1], cue, round(self.length * then))
         return dataclasses.replace(problem, **changes), settings
 
 

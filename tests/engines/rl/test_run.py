@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from c2s.engines.rl.episodes import MultiTurn, Reply
+from c2s.engines.rl.hybrid import HybridConfig
 from c2s.engines.rl.recipes import recipe
 from c2s.engines.rl.rollouts import read_rollouts, replay
 from c2s.engines.rl.run import read_curve, reinforce
@@ -184,6 +185,31 @@ def test_a_diverged_run_keeps_its_checkpoints_and_no_broken_model(tmp_path):
             tmp_path / "run", problem=problem, chosen=recipe("grpo", kl=0.0, advantage_scale="none"), settings=settings
         )
     assert not (tmp_path / "run/model").exists() and not (tmp_path / "run/run.json").exists()
+
+
+def test_what_recipes_remember_goes_through_a_checkpoint(tmp_path):
+    """Pass rates, usual spread of scores and weight of the entropy bonus: cut off by an error at step 5, gone on with from step 4."""
+    chosen = recipe("scalerl", interrupt=False, staleness=None, flat_groups="hybrid", entropy_target=2.6)
+    left = [10**9]
+
+    def failing(completion_ids, **columns):
+        left[0] -= 1
+        return [len(ids) / 6 for ids in completion_ids] if left[0] >= 0 else 1 / 0
+
+    def go(out, **more):
+        problem = toy.problem(rewards=[failing], verifier=even, hybrid=HybridConfig(warm_up=4))
+        return one_run(out, problem=problem, chosen=chosen, settings=SETTINGS.with_(eval_every=0, steps=8), **more)
+
+    whole = go(tmp_path / "whole")
+    left[0] = 5
+    with pytest.raises(ZeroDivisionError):
+        go(tmp_path / "cut")
+    left[0] = 10**9
+    state = json.loads(next((tmp_path / "cut/checkpoints").glob("checkpoint-4/policy.json")).read_text())
+    assert state["spread_weights"]["n_prompts"] == 16 and sum(state["schedule"]["curriculum"]["answers"]) == 64
+    resumed = go(tmp_path / "cut", resume=True)
+    assert torch.equal(weights(whole.model), weights(resumed.model))
+    assert read_lines(tmp_path / "whole/health.jsonl") == read_lines(tmp_path / "cut/health.jsonl")
 
 
 def test_a_run_killed_behind_its_last_step_is_finished_and_not_trained_on(tmp_path, monkeypatch):
