@@ -277,7 +277,7 @@ from c2s.engines.constraint import Constraint, Segment
 from tests.engines.rl.test_run import SETTINGS, even, lengths, one_run, toy
 ends = Constraint(torch.arange(3, 15), [Segment(5, 1, 1)], n_tokens=15, pad=0)  # none is cut off
 problem = toy.problem(rewards=[lengths], verifier=even, constraint=ends)
-one_run(sys.argv[1], problem=problem, settings=SETTINGS.with_(steps=200, learning_rate=1e-3, eval_every=20), resume="resume" in sys.argv)
+one_run(sys.argv[1], problem=problem, settings=SETTINGS.with_(steps=200, learning_rate=2e-4, eval_every=20), resume="resume" in sys.argv)
 """
 
 
