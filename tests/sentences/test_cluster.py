@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 from typer.testing import CliRunner
@@ -25,6 +26,16 @@ distributed = pytest.importorskip("distributed")
 def workers():
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as found:
         yield found
+
+
+@contextmanager
+def cluster_of_its_own():
+    """A client of two workers that no other test needs: they may be killed and slowed down."""
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as found,
+        distributed.Client(found) as client,
+    ):
+        yield client
 
 
 @pytest.fixture
@@ -101,16 +112,15 @@ def slow_blocks(seconds):
     return slow
 
 
-def test_a_killed_worker_loses_and_doubles_nothing(tmp_path, whole, client):
-    first, second = client.scheduler_info()["workers"]
-    client.run(slow_blocks(0.05), workers=[second])  # so that the first gets a second shard
-    pid = client.run(dies_in_its_second_shard, workers=[first])[first]
-    over_workers(tmp_path, client)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+def test_a_killed_worker_loses_and_doubles_nothing(tmp_path, whole):
+    with cluster_of_its_own() as client:
+        first, second = client.scheduler_info()["workers"]
+        client.run(slow_blocks(0.05), workers=[second])  # so that the first gets a second shard
+        pid = client.run(dies_in_its_second_shard, workers=[first])[first]
+        over_workers(tmp_path, client)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
     assert bytes_of(tmp_path / "out") == whole
-    client.wait_for_workers(2)
-    client.restart()
 
 
 DRIVER = """
@@ -122,24 +132,24 @@ stream.encode_file(sys.argv[1], sys.argv[2], scheduler=sys.argv[3], decoder="gen
 """
 
 
-def test_a_killed_driver_is_followed_by_a_local_run(tmp_path, whole, client, caplog):
-    client.run(slow_blocks(0.2))
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, tmp_path / "cells.h5ad", tmp_path / "out", client.scheduler.address]
-    )
-    while not list(tmp_path.glob(".out.*/unfinished/shard-*.json")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "out").exists()
-    with caplog.at_level(logging.WARNING, logger="c2s"):
-        written = encode_file(
-            tmp_path / "cells.h5ad", tmp_path / "out", decoder="gene_aware", n_genes=9, progress=False
+def test_a_killed_driver_is_followed_by_a_local_run(tmp_path, whole, caplog):
+    with cluster_of_its_own() as client:
+        client.run(slow_blocks(0.2))
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, tmp_path / "cells.h5ad", tmp_path / "out", client.scheduler.address]
         )
+        while not list(tmp_path.glob(".out.*/unfinished/shard-*.json")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "out").exists()
+        with caplog.at_level(logging.WARNING, logger="c2s"):
+            written = encode_file(
+                tmp_path / "cells.h5ad", tmp_path / "out", decoder="gene_aware", n_genes=9, progress=False
+            )
     assert written.resumed >= 12
     assert bytes_of(tmp_path / "out") == whole
-    client.restart()
     assert names_in(tmp_path) == ["cells.h5ad", "out", "whole"]  # the workers left nothing behind the end
 
 
