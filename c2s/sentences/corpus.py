@@ -164,7 +164,7 @@ class CellSentences:
             start, stop, step = rows.indices(len(self))
             if step == 1:
                 return self._span(start, max(start, stop))
-            index = np.arange(start, stop, step)
+            index = np.arange(len(self))[rows]  # any step, also one that no int64 holds
         else:
             index = self._index(np.asarray(rows))
         offsets = np.concatenate(([0], np.cumsum(self.lengths[index])))

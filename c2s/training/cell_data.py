@@ -65,8 +65,11 @@ class CellData:
         return {**found, "conditions": values}
 
     def rows(self, *, validation: bool) -> np.ndarray:
-        """Return the cells of one side of the split."""
-        return np.flatnonzero(self.is_validation == validation)
+        """Return the cells of one side of the split; where cells are written, those that have genes."""
+        side = self.is_validation == validation
+        if isinstance(self.task, CellGeneration):
+            side = side & (self.sentences.lengths > 0)
+        return np.flatnonzero(side)
 
 
 class CellExamples:

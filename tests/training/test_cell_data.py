@@ -51,7 +51,10 @@ def test_the_examples_are_those_rendered_at_once(rows, n_genes, generation, seed
     sentences = corpus_of(rows)
     changes = {"task": "cell_generation", "context_keys": ("site",)} if generation else {}
     data = prepare_cells(sentences, config(n_genes=n_genes, seed=seed, **changes))
-    assert sorted([*data.rows(validation=True), *data.rows(validation=False)]) == list(range(len(rows)))
+    usable = [
+        i for i, row in enumerate(rows) if len(row[0]) or not generation
+    ]  # a cell without genes is nothing to write
+    assert sorted([*data.rows(validation=True), *data.rows(validation=False)]) == usable
     for validation in (True, False):
         chosen = data.rows(validation=validation)
         if not len(chosen):
