@@ -80,7 +80,6 @@ def make(cell: Cell, seed: int) -> None:
     record = {
         "study": cell.study, "world": cell.world, "arm": cell.arm, "seed": seed, "commit": commit(),
         "cpu_seconds": round(time.process_time() - begun, 1), "cause": made.cause, "curve": made.evaluations,
-        "health": [each.record() for each in made.history[::10]],
     }  # fmt: skip
     write_json(path_of(cell, seed), record)
     first, last = made.evaluations[0]["mean"], made.evaluations[-1]["mean"]

@@ -63,7 +63,7 @@ def embed(
         msg = f"{out.name} would hold vectors; name it {kinds}"
         raise ConfigError(msg)
     if layer is not None and is_corpus(cells):
-        msg = f"{cells} is a corpus: its sentences are written, and --layer is of .h5ad files; leave it out (--hidden-layer is the model's)"
+        msg = f"{cells} is a corpus, whose sentences are already written; --layer is for .h5ad files. Leave it out (--hidden-layer chooses a layer of the model)"
         raise ConfigError(msg)
     known = load_model(model, prompts=prompts, n_genes=n_genes)
     if table:

@@ -72,8 +72,9 @@ def embed_passages(
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Yield vectors, float32 (batch, width), with the places of their passages in the stream.
 
-    What follows the pooled tokens is not run, and what the prompts of a batch begin with alike is run once. Prompts are padded on the right, where a causal model does not look, so that a
-    vector does not depend on its batch-mates (but for the rounding of differently shaped matrix products, below 1e-5 in float32).
+    What follows the pooled tokens is not run, and what the prompts of a batch begin with alike is run once. Prompts are padded
+    on the right, where a causal model does not look, so that a vector does not depend on its batch-mates (but for the rounding
+    of differently shaped matrix products, below 1e-5 in float32).
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def _shared(model: PreTrainedModel) -> PrefixDecoder | None:
         decoder = PrefixDecoder(model)
         with decoder.attached():
             decoder.extend(decoder.prefill([[0]], pad=0), None, *right_padded([[0]], 0, model.device))
-    except ModelError:
+    except Exception:  # noqa: BLE001 - whatever a model cannot do with a prefix, it is run whole, as it always could be
         return None
     return decoder
 

@@ -132,7 +132,7 @@ def test_embed_writes_vectors_of_either_model(c2s, files, tmp_path):
     assert ran.code == 0, ran.err
     assert len(pd.read_parquet(tmp_path / "w.parquet")) == len(table)
     refused = c2s("embed", tmp_path / "words", tmp_path / "corpus", tmp_path / "x.parquet", "--layer", "raw")
-    assert "--layer is of .h5ad files" in refused.error
+    assert "--layer is for .h5ad files" in refused.error
     assert "name it .parquet" in c2s("embed", tmp_path / "words", tmp_path / "corpus", tmp_path / "w.csv").error
     ran = c2s(
         "annotate",

@@ -99,6 +99,17 @@ def test_models_that_cannot_share_are_run_whole(name):
     np.testing.assert_allclose(together[3], expected.numpy(), atol=1e-4)
 
 
+def test_an_error_that_is_not_ours_does_not_keep_a_model_from_being_embedded(model, monkeypatch):
+    def foreign(*arguments, **settings):
+        raise TypeError("forward() got an unexpected keyword argument 'prefix'")
+
+    passages = [Passage(ids, COMMON, len(ids)) for ids in prompts()]
+    expected = gathered(embed_passages(model, passages, pad=PAD), 5)
+    monkeypatch.setattr(PrefixDecoder, "prefill", foreign)
+    found = gathered(embed_passages(model, passages, pad=PAD), 5)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
 def test_what_is_too_short_to_share_is_not_shared():
     decoder, sequences = PrefixDecoder(build(SHARED["gpt_neox"])), prompts()
     assert decoder.common(sequences) == COMMON

@@ -131,8 +131,8 @@ def ablate(
     Returns
     -------
     list of dict
-        One an arm: ``arm``, ``seeds``, ``died`` (runs that ended early; they count at their last height), and ``final`` (last held-out mean) and ``area`` (mean height of the held-out curve over answers
-        written), each with the ends of its 95 % t interval, and their difference to the first arm's, paired by seed.
+        One an arm: ``arm``, ``seeds``, ``died`` (runs that ended early; they count at their last height), and ``final`` (last
+        held-out mean) and ``area`` (mean height of the held-out curve over answers written), each with the ends of its 95 % t interval, and their difference to the first arm's, paired by seed.
 
     Raises
     ------
@@ -144,7 +144,8 @@ def ablate(
         raise ConfigError(msg)
     for name, arm in arms.items():
         try:
-            check(*_checked(problem, arm))
+            shown, settings = arm.of(problem, 0)
+            check(shown, arm.recipe, settings)
         except ConfigError as error:
             msg = f"{name}: {error}"
             raise ConfigError(msg) from error
@@ -162,11 +163,6 @@ def ablate(
     with atomic_path(place / "table.md") as temporary:
         temporary.write_text(as_markdown(table), encoding="utf-8")
     return table
-
-
-def _checked(problem: Problem, arm: Arm) -> tuple[Problem, Recipe, RunSettings]:
-    shown, settings = arm.of(problem, 0)
-    return shown, arm.recipe, settings
 
 
 def one_run(problem: Problem, arm: Arm, seed: int, folder: Path) -> tuple[float, float]:

@@ -121,15 +121,16 @@ class PolicyTrainer(GRPOTrainer):
         """Return what the draws of a step follow from: no state that a checkpoint would have to hold."""
         return f"{self.settings.seed}, {step}, {self.accelerator.process_index}"
 
-    def _rows(self, step: int) -> list[dict[str, Any]]:
-        asked = self._asked(step)
+    def _rows(self, asked: list[int]) -> list[dict[str, Any]]:
+        """Return the row of each prompt, a copy an answer."""
         rows = {number: self.problem.prompts[number] for number in set(asked)}
         return [dict(rows[number]) for number in asked]
 
     def _write_ahead(
         self, model: PreTrainedModel, step: int, before_token: Callable[[], None]
     ) -> tuple[Answers, dict[str, float], list[dict[str, Any]]]:
-        ids, rows = [self._prompt_ids[number] for number in self._asked(step)], self._rows(step)
+        asked = self._asked(step)
+        ids, rows = [self._prompt_ids[number] for number in asked], self._rows(asked)
         return *self.writer(model, ids, rows, self._seed(step), before_token), rows
 
     def _generate_single_turn(
@@ -194,7 +195,7 @@ class PolicyTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         step = self.state.global_step
         asked = self._asked(step)  # the schedule decides, whatever the loader gave
-        self._inputs = inputs = self._rows(step)
+        self._inputs = inputs = self._rows(asked)
         batch = super()._generate_and_score_completions(inputs)
         batch["old_per_token_logps"] = batch["sampling_per_token_logps"]
         advantages = self._weigh(batch)
@@ -221,7 +222,7 @@ class PolicyTrainer(GRPOTrainer):
         scores = torch.where(dense.isnan().all(1), torch.nan, dense.nansum(1)) if dense.shape[1] else None
         hybrid = self.recipe.flat_groups == "hybrid"
         if hybrid:
-            assert verdicts is not None and scores is not None  # seen to when the trainer was made
+            assert verdicts is not None and scores is not None  # seen to by check
             totals = hybrid_rewards(verdicts, scores, groups, self.problem.hybrid)
         else:
             totals = torch.where(rewards.isnan().all(1), torch.nan, rewards.nansum(1))
