@@ -27,6 +27,7 @@ OWN_FILES = {
     "demo.json": {"seed", "quick"},
     "config.json": {"task", "model", "steps", "labels_key", "perturbation_key"},  # a training run
     "reinforcement.json": {"recipe", "settings"},
+    "results.json": {"format", "results"},  # an evaluation
 }
 
 _SHORT = 100  # items of a list that are laid out one a line
@@ -34,8 +35,8 @@ _SHORT = 100  # items of a list that are laid out one a line
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path`` that replaces it when the block succeeds and vanishes when it fails."""
-    target = Path(path)
+    """Yield a temporary sibling of ``path`` that replaces it when the block succeeds and vanishes when it fails; a link is followed."""
+    target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
     os.close(handle)
@@ -177,6 +178,9 @@ def check_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path
     if file.is_dir():
         msg = f"{file} is a folder; name a file"
         raise ArtefactError(msg)
+    if file.exists() and not file.is_file():
+        msg = f"{file} is a device or a pipe, which a file would replace; name a file"
+        raise ArtefactError(msg)
     if file.exists() and not overwrite:
         msg = f"{file} exists; name another file, or pass --overwrite to replace it"
         raise ArtefactError(msg)
@@ -207,7 +211,9 @@ def check_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Pa
     if not any(folder.iterdir()):
         return folder
     if not overwrite:
-        msg = f"{folder} is not empty; name another folder, or pass overwrite=True (--overwrite) to replace it"
+        begun = (folder / "checkpoints").is_dir() and _is_own(folder)
+        then = ", or resume=True (--resume) to go on with the run that was begun there" if begun else ""
+        msg = f"{folder} is not empty; name another folder, or pass overwrite=True (--overwrite) to replace it{then}"
         raise ArtefactError(msg)
     if not _is_own(folder):
         msg = f"{folder} was not written by c2s, so overwrite (--overwrite) does not delete it; name another folder"
@@ -225,16 +231,22 @@ def spare_inputs(out: str | os.PathLike[str] | None, *inputs: str | os.PathLike[
     Raises
     ------
     ArtefactError
-        An input lies at or below ``out``, or is a ``.zarr`` store that ``out`` lies in; inputs that are None are none.
+        An input, or the ``model`` in an input that is a run folder, lies at or below ``out``, or an input is a ``.zarr`` store that ``out``
+        lies in; inputs that are None are none.
     """
     if out is None:
         return
     target = Path(out).resolve()
     for path in inputs:
-        if path is not None and Path(path).resolve().is_relative_to(target):
+        if path is None:
+            continue
+        read = [Path(path).resolve()]
+        if (read[0] / "model").is_dir():
+            read.append((read[0] / "model").resolve())
+        if any(each.is_relative_to(target) for each in read):
             msg = f"{out} is or holds {path}, which is an input; name another place for the output"
             raise ArtefactError(msg)
-        if path is not None and Path(path).suffix == ".zarr" and target.is_relative_to(Path(path).resolve()):
+        if Path(path).suffix == ".zarr" and target.is_relative_to(Path(path).resolve()):
             msg = f"{out} lies in the store {path}, which is an input; name another place for the output"
             raise ArtefactError(msg)
 
@@ -289,6 +301,9 @@ def _swap(new: Path, target: Path, *, replace: bool) -> None:
 
     Without ``replace`` the kernel refuses a target that another process has filled since it was looked at.
     """
+    for file in new.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(0o666 & ~_umask())  # safetensors makes private files; results are ordinary ones
     if not replace or not target.exists():
         new.rename(target)
         return

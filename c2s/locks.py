@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from c2s.errors import ArtefactError
@@ -45,6 +45,12 @@ def locked(path: str | os.PathLike[str], *, what: str) -> Iterator[None]:
     finally:
         file.unlink(missing_ok=True)  # while it is held, so that no other process has it
         os.close(handle)
+
+
+def locked_folder(folder: str | os.PathLike[str]) -> AbstractContextManager[None]:
+    """Return a lock on a run's folder, held in a hidden file beside it, so that the folder itself may be emptied."""
+    place = Path(folder).resolve()
+    return locked(place.parent / f".{place.name}.lock", what=f"the run in {folder}")
 
 
 def _acquire(file: Path, what: str) -> int:

@@ -85,6 +85,7 @@ def bootstrap_interval(
     level: float = 0.95,
     n_resamples: int = 1999,
     seed: Seed = 0,
+    within: tuple[float, float] | None = None,
 ) -> Interval:
     """Return the mean of the stratum means with a percentile bootstrap interval; all rows share the same resamples.
 
@@ -105,6 +106,8 @@ def bootstrap_interval(
         Number of resamples; the smallest p-value they can give is ``1 / (1 + n_resamples)``.
     seed : int, list of int or Generator
         Source of the resamples.
+    within : (float, float), optional
+        Least and greatest value there can be, at which the interval ends.
     """
     array = np.asarray(values, dtype=np.float64)
     n = array.shape[-1]
@@ -125,6 +128,8 @@ def bootstrap_interval(
     samples = (array @ draws).astype(np.float32)
     if n < 2:
         samples = np.full_like(samples, np.nan)
+    if within is not None:
+        samples = np.clip(samples, *within)
     return _percentile_interval(value, np.sqrt(variance), samples, level)
 
 

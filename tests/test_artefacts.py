@@ -392,3 +392,32 @@ def test_json_is_laid_out_for_people_and_long_lists_on_one_line(tmp_path):
     assert read["mixed"][:3] == [1.0, None, 2.0]
     assert '\n  "a": {\n    "b": [\n      1,\n' in text
     assert len(text.splitlines()) < 30
+
+
+def test_an_output_that_is_the_model_of_an_input_run_is_refused(tmp_path):
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    with pytest.raises(ArtefactError, match="which is an input"):
+        spare_inputs(tmp_path / "run" / "model", tmp_path / "run")
+    spare_inputs(tmp_path / "run" / "cells", tmp_path / "run")
+
+
+def test_devices_and_pipes_are_not_replaced_and_links_are_followed(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ArtefactError, match="device or a pipe"):
+        check_file(tmp_path / "pipe.csv", overwrite=True)
+    (tmp_path / "there.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "there.csv")
+    with atomic_path(tmp_path / "link.csv") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "there.csv").read_text() == "new"
+
+
+def test_private_files_of_other_libraries_become_ordinary(tmp_path):
+    with whole_folder(tmp_path / "out") as scratch:
+        (scratch / "deep").mkdir()
+        (scratch / "deep" / "weights").write_text("w")
+        (scratch / "deep" / "weights").chmod(0o600)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "out/deep/weights").stat().st_mode & 0o777 == 0o666 & ~umask

@@ -61,7 +61,7 @@ def annotate(
     of_clusters = out.with_suffix(f".clusters{out.suffix}")
     if clusters is not None:
         check_file(of_clusters, overwrite=overwrite)
-    spare_inputs(out, Path(model), cells)
+    spare_inputs(out, Path(model), cells, calibration)
     calibrated = None if calibration is None else Calibration.read(calibration)
     known = load_model(model, prompts=prompts, n_genes=n_genes)
     adata = read_cells(cells)

@@ -99,11 +99,15 @@ def replay(
 
     from c2s.artefacts import atomic_path, check_file
     from c2s.engines.rl.problem import load_object
+    from c2s.engines.rl.rewards import reward_name
     from c2s.engines.rl.rollouts import replay as run_again
     from c2s.errors import ConfigError
 
     if out is not None:
         check_file(out, overwrite=overwrite)
+        if out.resolve().is_relative_to(run.resolve()):
+            msg = f"{out} lies in the run that is read; name a place outside {run}"
+            raise ConfigError(msg)
     sys.path.insert(0, str(Path.cwd()))
     found: dict[str, Any] = {}
     for spec in rewards:
@@ -111,7 +115,11 @@ def replay(
         if not callable(reward):
             msg = f"{spec} is a {type(reward).__name__}; expected a function"
             raise ConfigError(msg)
-        found[getattr(reward, "__name__", spec)] = reward
+        name = reward_name(reward)
+        if name in found:
+            msg = f"two rewards are called {name}; give one of them another __name__, or run them one after the other"
+            raise ConfigError(msg)
+        found[name] = reward
     table = run_again(run, found)
     for name in found:
         line = f"{name}: mean {table[name].mean():.4f} of {len(table):,} answers"

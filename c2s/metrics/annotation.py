@@ -72,8 +72,8 @@ def annotation_scores(
         _require_length(len(mask), n, "parsed")
     said = np.where(mask, said, _WRONG)
     correct = (said == true).astype(np.float64)
-    accuracy = bootstrap_interval(correct, seed=seed, n_resamples=N_RESAMPLES)
-    balanced = bootstrap_interval(correct, strata=true, seed=seed, n_resamples=N_RESAMPLES)
+    accuracy = bootstrap_interval(correct, seed=seed, n_resamples=N_RESAMPLES, within=(0, 1))
+    balanced = bootstrap_interval(correct, strata=true, seed=seed, n_resamples=N_RESAMPLES, within=(0, 1))
     rate = proportion_interval(int(mask.sum()), n)
     rows = [
         _row("accuracy", accuracy, n, seed),

@@ -61,7 +61,7 @@ def embedding_scores(
     space = f"{array.shape[1]} dimensions"
 
     def over_cells(metric: str, values: NDArray[np.float64]) -> Result:
-        interval = bootstrap_interval(values, n_resamples=N_RESAMPLES, seed=seed)
+        interval = bootstrap_interval(values, n_resamples=N_RESAMPLES, seed=seed, within=(0, 1))
         return Result(metric, float(interval.value), float(interval.low), float(interval.high), n=len(values), space=space, seed=seed)  # fmt: skip
 
     def plain(metric: str, value: float) -> Result:

@@ -6,6 +6,7 @@ A condition is a perturbation in a context (such as a cell type). Every change i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from c2s.cells.reading import complete_column
 from c2s.errors import ConfigError, DataError
 from c2s.metrics.conditions import conditions_of, logarithms, mean_change
 from c2s.metrics.differential import gene_tests
-from c2s.metrics.response import of_distributions, of_genes, of_profiles, row_of
+from c2s.metrics.response import BOUNDS, of_distributions, of_genes, of_profiles, row_of
 from c2s.metrics.road import Embedder, PCAEmbedder
 from c2s.results import Result
 from c2s.stats import bootstrap_interval
@@ -113,7 +114,7 @@ def response_scores(
     if "genes" in families:
         rows += of_genes(scored, tests, keys, len(genes))
     if "distributions" in families:
-        space = embedder or _space(real, training, perturbation_key, control)
+        space = embedder or space_of(real, training, perturbation_key, control)
         rows += of_distributions(scored, keys, genes, space, off_programme, max_cells, seed)
     return pd.DataFrame(rows, columns=[*keys, "metric", "value", "n", "genes", "space", "reference", "reason"])
 
@@ -144,7 +145,10 @@ def summarised(scores: pd.DataFrame, *, n_resamples: int = N_RESAMPLES, seed: in
         if len(kept) == 1:
             value, reason = float(kept[0]), "; ".join(filter(None, ["one condition cannot be resampled", reason]))
         elif len(kept):
-            interval = bootstrap_interval(kept, n_resamples=n_resamples, seed=seed)
+            least, most = next(
+                (ends for name, ends in BOUNDS.items() if str(metric).startswith(name)), (-np.inf, np.inf)
+            )
+            interval = bootstrap_interval(kept, n_resamples=n_resamples, seed=seed, within=(least, most))
             value, low, high = float(interval.value), float(interval.low), float(interval.high)
         found.append(
             Result(
@@ -155,11 +159,14 @@ def summarised(scores: pd.DataFrame, *, n_resamples: int = N_RESAMPLES, seed: in
     return found
 
 
-def _space(real: AnnData, training: AnnData | None, perturbation_key: str, control: str) -> PCAEmbedder:
-    cells = (
-        real[complete_column(real.obs, perturbation_key, "perturbation_key") == control]
-        if training is None
-        else training
-    )
+def space_of(real: AnnData, training: AnnData | None, perturbation_key: str, control: str) -> PCAEmbedder:
+    """Return principal components of the training cells, or of the real controls: where distances are measured by default."""
+    cells = training
+    if cells is None:
+        cells = real[complete_column(real.obs, perturbation_key, "perturbation_key") == control]
     n = min(N_COMPONENTS, cells.n_obs - 1, cells.n_vars - 1)
-    return PCAEmbedder.fit(cells, n_components=n, n_top_genes=None)
+    if n < 1:
+        msg = f"{cells.n_obs} cells and {cells.n_vars} genes span no space; pass training cells, or check control="
+        raise DataError(msg)
+    found = PCAEmbedder.fit(cells, n_components=n, n_top_genes=None)
+    return found if training is not None else replace(found, of="real controls")

@@ -92,6 +92,7 @@ def _mean(
     name: str,
     space: str,
     score: Callable[[Any, Any], float],
+    within: tuple[float, float] = (0, 1),
 ) -> Result:
     """Return the mean score of the answers."""
     if len(truths) != len(answers) or not len(truths):
@@ -101,7 +102,7 @@ def _mean(
     if np.isnan(values).any():
         msg = f"truth {int(np.isnan(values).argmax())} is empty or the same everywhere, so that nothing can be scored against it; leave it out"
         raise DataError(msg)
-    found = bootstrap_interval(values, n_resamples=N_RESAMPLES, seed=seed)
+    found = bootstrap_interval(values, n_resamples=N_RESAMPLES, seed=seed, within=within)
     if len(values) < 2:
         return Result(name, float(found.value), n=1, space=space, seed=seed, reason="one answer cannot be resampled")
     return Result(name, float(found.value), float(found.low), float(found.high), n=len(values), space=space, seed=seed)
@@ -125,8 +126,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "balanced_accuracy": partial(_labels, name="balanced accuracy"),
         "macro_f1": partial(_labels, name="macro F1"),
         "label_set_f1": partial(_mean, name="label set F1", space="labels", score=label_set_f1),
-        "gene_overlap": partial(_mean, name="gene overlap, %", space="genes", score=_overlap),
-        "pearson_delta": partial(_mean, name="Pearson of changes", space="log1p CP10k", score=pearson_delta),
+        "gene_overlap": partial(_mean, name="gene overlap, %", space="genes", score=_overlap, within=(0, 100)),
+        "pearson_delta": partial(
+            _mean, name="Pearson of changes", space="log1p CP10k", score=pearson_delta, within=(-1, 1)
+        ),
         "rouge_l": partial(_mean, name="ROUGE-L F", space="words", score=rouge_l),
         "token_f1": partial(_mean, name="token F1", space="words", score=token_f1),
     }

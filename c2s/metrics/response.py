@@ -24,6 +24,15 @@ Array = NDArray[np.float64]
 Tests = list[tuple[de.GeneTests, de.GeneTests]]  # of the true and of the predicted cells of each condition
 TOP = (20, 50)
 EXPRESSION = "log1p CP10k"
+BOUNDS: dict[str, tuple[float, float]] = {  # by the beginning of a metric's name; the first that fits
+    "Pearson": (-1, 1),
+    "responding genes, Spearman": (-1, 1),
+    "responding genes": (0, 1),
+    "discrimination": (0, 1),
+    "centroid accuracy": (0, 1),
+    "two-sample accuracy": (0, 1),
+    "coverage": (0, 1),
+}
 MEAN_PERTURBATION = "real controls + mean change of training perturbations"
 
 

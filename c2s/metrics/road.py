@@ -74,17 +74,20 @@ class PCAEmbedder:
     components : ndarray, shape (d, n_genes)
     cells : frozenset of str
         Hashes of the cells it was fitted to (:func:`c2s.cells.hashes.cell_hashes`).
+    of : str
+        What cells those are, for its name.
     """
 
     genes: tuple[str, ...]
     mean: NDArray[np.float64]
     components: NDArray[np.float64]
     cells: frozenset[str] = field(repr=False, default=frozenset())
+    of: str = "training cells"
 
     @property
     def name(self) -> str:
         """What it is, in a result's ``space``."""
-        return f"PCA({len(self.components)}) of training cells"
+        return f"PCA({len(self.components)}) of {self.of}"
 
     @classmethod
     def fit(cls, adata: AnnData, *, n_components: int = 50, n_top_genes: int | None = 2000, seed: int = 0) -> Self:

@@ -84,7 +84,7 @@ def scfid(
     -------
     list of Result
         ``scFID, <group>``; ``scFID between halves of the real cells, <group>``, ``scFID between donors, <group>`` (mean over pairs),
-        ``scFID of the road alone, <group>``; last ``scFID, mean of groups``, without those that have none. NaN with the reason where a
+        ``scFID of the road alone, <group>`` (one half raw, the other by the road); last ``scFID, mean of groups``, without those that have none. NaN with the reason where a
         sample has under 50 cells.
 
     Raises
@@ -193,14 +193,16 @@ def _of_group(
 
     real = project(group.real)
     rows = [row("scFID", frechet_distance(real, project(group.generated), **settings), min(samples))]
-    if halved:
-        order = np.random.default_rng(seed).permutation(len(real))
-        one, other = real[order[: len(real) // 2]], real[order[len(real) // 2 :]]
-        rows.append(row("scFID between halves of the real cells", frechet_distance(one, other, **settings), len(one)))
     if group.donors is not None:
         rows.append(_between_donors(group, real, space, covariance, seed))
-    if group.raw is not None:
-        rows.append(row("scFID of the road alone", frechet_distance(project(group.raw), real, **settings), len(real)))
+    if halved:  # samples of the same cells would not be independent, and the bias that is taken out not theirs
+        order = np.random.default_rng(seed).permutation(len(real))
+        first, second = order[: len(real) // 2], order[len(real) // 2 :]
+        floor = frechet_distance(real[first], real[second], **settings)
+        rows.append(row("scFID between halves of the real cells", floor, len(first)))
+        if group.raw is not None:
+            cost = frechet_distance(project(group.raw[first]), real[second], **settings)
+            rows.append(row("scFID of the road alone", cost, len(first)))
     return rows
 
 

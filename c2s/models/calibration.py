@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 
 from c2s.artefacts import read_record, write_json
 from c2s.cells.genes import listed
-from c2s.errors import ConfigError, DataError
+from c2s.errors import ArtefactError, ConfigError, DataError
 from c2s.models.annotation import label_table
 
 UNKNOWN = "unknown"
@@ -107,7 +107,12 @@ class Calibration:
     def read(cls, path: str | os.PathLike[str]) -> Self:
         """Return what :meth:`write` left; another file is an ArtefactError."""
         record = read_record(Path(path), kind="c2s-calibration", version=1)
-        return cls(**{name: record[name] for name in cls.__dataclass_fields__})
+        fields: dict[str, Any] = {name: record.get(name) for name in cls.__dataclass_fields__}
+        numbers = all(isinstance(value, int | float) for value in fields.values())
+        if not numbers or not (fields["temperature"] > 0 and 0 <= fields["threshold"] <= 1):
+            msg = f"{path} holds no calibration: {fields}; a temperature is above 0 and a threshold from 0 to 1. Fit it again"
+            raise ArtefactError(msg)
+        return cls(**fields)
 
 
 def _threshold(best: np.ndarray, right: np.ndarray, target: float | None) -> tuple[float, float, float]:

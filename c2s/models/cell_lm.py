@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from c2s.cells.genes import GeneVocabulary
+from c2s.cells.genes import GeneVocabulary, listed
 from c2s.cells.library import Perturbation
 from c2s.cells.reading import require_column
 from c2s.engines.constraint import Constraint, Segment
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from c2s.tasks.perturbation_response import Target
+
+logger = logging.getLogger(__name__)
 
 
 class CellLM(CellReader):
@@ -175,6 +178,11 @@ class CellLM(CellReader):
         """
         self.task("cell_type_annotation")
         names = checked_labels(labels if labels is not None else self.settings.labels)
+        if unseen := sorted(set(names) - set(self.settings.labels)):
+            logger.warning(
+                "%d of %d labels were never seen in training, which had %s: the answer for %s is a guess",
+                len(unseen), len(names), listed(self.settings.labels), listed(unseen),
+            )  # fmt: skip
         shift = prior_shift(names, prior, labels=self.settings.labels, shares=self.settings.label_share)
         decoder = PrefixDecoder(self.model)
         answers = self.label_tokens(names, self.vocabulary)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from c2s.artefacts import read_json
 from c2s.errors import ArtefactError, ConfigError, MissingDependencyError
+from c2s.models.folder import refuse_broken_weights
 from c2s.quiet import no_bars
 
 Quantization = Literal["4bit", "8bit"]
@@ -54,7 +55,9 @@ def read_checkpoint(
             tokenizer = AutoTokenizer.from_pretrained(
                 base, trust_remote_code=trust_remote_code, local_files_only=not download
             )
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True, **settings)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                base, dtype=dtype, use_safetensors=True, output_loading_info=True, **settings
+            )
             if lora is not None:
                 from peft import PeftModel
 
@@ -62,6 +65,7 @@ def read_checkpoint(
                 model = tuned if quantization else tuned.merge_and_unload()
     except Exception as error:  # transformers, tokenizers, huggingface_hub, peft and safetensors raise their own kinds
         raise ArtefactError(_why(base, error, download=download)) from error
+    refuse_broken_weights(model, report, base)
     n_embeddings = model.get_input_embeddings().num_embeddings
     if n_embeddings < len(tokenizer):
         msg = f"{base}: {len(tokenizer)} tokens but {n_embeddings} embeddings; the files belong to different models"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from c2s.artefacts import atomic_path, read_json, write_json
-from c2s.cells.genes import GeneVocabulary
+from c2s.cells.genes import GeneVocabulary, listed
 from c2s.errors import ArtefactError, ModelError
 from c2s.models.settings import FORMAT, SETTINGS_FILE, ModelSettings
 from c2s.models.tokenizer import PartTokenizer
@@ -80,12 +82,18 @@ class ModelParts:
         try:
             with no_bars():
                 tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-                model = AutoModelForCausalLM.from_pretrained(
-                    path, local_files_only=True, trust_remote_code=False, dtype=dtype, use_safetensors=True
+                model, report = AutoModelForCausalLM.from_pretrained(
+                    path,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    output_loading_info=True,
                 )
         except Exception as error:  # transformers, tokenizers and safetensors raise their own kinds
             msg = f"cannot load the model in {folder}: {error}. The files may be truncated; train or copy it again"
             raise ArtefactError(msg) from error
+        refuse_broken_weights(model, report, folder)
         n_embeddings = model.get_input_embeddings().num_embeddings
         if n_embeddings < len(tokenizer):
             msg = (
@@ -100,6 +108,19 @@ class ModelParts:
             decoder=RankDecoder.read(path / "decoder"),
             responses=_read_responses(path / RESPONSES_FILE),
         )
+
+
+def refuse_broken_weights(model: PreTrainedModel, report: Mapping[str, Any], source: str | os.PathLike[str]) -> None:
+    """Raise a ModelError where weights were missing, and so are random, or are no numbers; ``report`` is transformers' of the loading."""
+    if missing := sorted(report.get("missing_keys", ())):
+        msg = f"{source} lacks {len(missing)} of the model's weights ({listed(missing, 3)}), which would be random; copy or train it again"
+        raise ModelError(msg)
+    broken = [
+        name for name, each in model.named_parameters() if each.is_floating_point() and not bool(each.isfinite().all())
+    ]
+    if broken:
+        msg = f"{len(broken)} weights of {source} hold values that are no numbers ({listed(broken, 3)}); training diverged, or the file is damaged"
+        raise ModelError(msg)
 
 
 def _read_responses(path: Path) -> pd.DataFrame | None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from c2s.artefacts import hash_of
 from c2s.cells.reading import coded_column
@@ -148,6 +149,22 @@ def prepare_cells(sentences: CellSentences, config: TrainConfig) -> CellData:
         columns = {"cell_type": config.labels_key, **{key: key for key in config.context_keys}}
     kinds, conditions = _kinds(sentences, columns)
     return CellData(sentences, task, kinds, conditions, _split(sentences, config))
+
+
+def refuse_labels(obs: pd.DataFrame, column: str) -> None:
+    """Raise a DataError where the labels of cells cannot be told apart as words, before anything is trained on them."""
+    labels = coded_column(obs, column, "labels_key")[1]
+    words = [" ".join(label.split()) for label in labels]
+    if "" in words:
+        msg = f"cells have an empty {column}; name their type, or leave them out"
+        raise DataError(msg)
+    alike = sorted({repr(label) for label, word in zip(labels, words) if words.count(word) > 1})
+    if alike:
+        msg = f"{column} has labels that differ in spaces only: {', '.join(alike[:4])}; write them alike"
+        raise DataError(msg)
+    if len(labels) < 2:
+        msg = f"all cells have the {column} {labels[0]!r}; annotation needs at least two types"
+        raise DataError(msg)
 
 
 def _kinds(sentences: CellSentences, columns: Mapping[str, str]) -> tuple[np.ndarray, list[dict[str, str]]]:

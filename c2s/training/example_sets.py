@@ -18,7 +18,7 @@ from c2s.models.settings import ModelSettings, PerturbationSettings
 from c2s.models.tokenizer import PartTokenizer
 from c2s.sentences.corpus import CellSentences
 from c2s.tasks import PerturbationResponse
-from c2s.training.cell_data import CellData, CellExamples, prepare_cells
+from c2s.training.cell_data import CellData, CellExamples, prepare_cells, refuse_labels
 from c2s.training.config import TrainConfig
 from c2s.training.examples import RenderedExamples, render_examples
 from c2s.training.perturbation_data import PerturbationData, prepare
@@ -67,6 +67,8 @@ def example_sets(
         "n_expressed": int(np.median(sentences.n_expressed)),
     }
     if isinstance(cells, CellSentences) or config.task != "perturbation_response":
+        if config.task == "cell_type_annotation":
+            refuse_labels(sentences.obs, config.labels_key)
         data = prepare_cells(sentences, config)
         return ModelSettings(**base, **data.settings()), partial(_of_cells, data, config.prompt_weight), None
     settings, treated, make = _of_perturbations(cells, sentences, library, config)

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
 from c2s.artefacts import check_folder, prepare_folder, read_json, write_json
 from c2s.cells.library import Perturbation
 from c2s.errors import ArtefactError, ConfigError
+from c2s.locks import locked_folder
 from c2s.models.cell_lm import CellLM, load_cell_lm
 from c2s.models.presets import PRESETS, preset_config
 from c2s.models.tokenizer import PartTokenizer, build_tokenizer
@@ -78,6 +79,17 @@ def train(
         Cells, columns and settings do not fit each other.
     """
     config = (config or TrainConfig()).with_(**settings) if settings else config or TrainConfig()
+    with locked_folder(out):
+        return _train(
+            cells, out, config, library=library, decoder=decoder, overwrite=overwrite, resume=resume, progress=progress
+        )
+
+
+def _train(
+    cells: AnnData | CellSentences, out: str | os.PathLike[str], config: TrainConfig, *, library: Sequence[Perturbation] | None,
+    decoder: RankDecoder | None, overwrite: bool, resume: bool, progress: bool,
+) -> CellLM:  # fmt: skip
+    """Train in a folder that no other process writes."""
     folder = _run_folder(out, config, overwrite=overwrite, resume=resume)
     started = time.monotonic()
     previous = None if config.model in PRESETS else _trained(config.model)
@@ -147,6 +159,9 @@ def _trained(model: str) -> CellLM:
 
 def _run_folder(out: str | os.PathLike[str], config: TrainConfig, *, overwrite: bool, resume: bool) -> Path:
     folder = Path(out)
+    if resume and overwrite:
+        msg = "resume goes on with what is in out, overwrite replaces it; give one"
+        raise ConfigError(msg)
     if not resume:
         return check_folder(out, overwrite=True) if overwrite else prepare_folder(out)
     if not (folder / "config.json").is_file():

@@ -128,7 +128,9 @@ def test_variance_ratio_sees_collapse():
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000))
-@pytest.mark.parametrize("distance", [far.energy_distance, far.gene_wasserstein, far.coverage, far.variance_ratio, far.two_sample_accuracy])
+@pytest.mark.parametrize(
+    "distance", [far.energy_distance, far.gene_wasserstein, far.coverage, far.variance_ratio, far.two_sample_accuracy]
+)
 def test_a_shift_of_both_and_another_order_change_nothing(distance, seed):
     rng = np.random.default_rng(seed)
     one, other = rng.normal(size=(30, 3)), rng.normal(size=(30, 3)) + 1

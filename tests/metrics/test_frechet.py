@@ -86,7 +86,9 @@ def test_interval_of_two_halves_holds_zero_and_of_moved_cells_does_not():
 
 def test_equal_distributions_may_fall_below_zero():
     rng = np.random.default_rng(4)
-    values = [frechet_distance(rng.normal(size=(60, 4)), rng.normal(size=(60, 4)), n_resamples=0).value for _ in range(20)]
+    values = [
+        frechet_distance(rng.normal(size=(60, 4)), rng.normal(size=(60, 4)), n_resamples=0).value for _ in range(20)
+    ]
     assert min(values) < 0 < max(values)
 
 

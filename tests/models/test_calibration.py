@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,3 +123,13 @@ def test_clusters_of_other_cells_are_refused():
             annotate_clusters(*wrong)
     with pytest.raises(ConfigError, match="n_markers=0"):
         annotate_clusters(table, clusters, sentences, n_markers=0)
+
+
+@pytest.mark.parametrize("change", [{"temperature": -1}, {"temperature": None}, {"threshold": 2}, {"temperature": "x"}])
+def test_a_calibration_that_cannot_be_one_is_refused(tmp_path, change):
+    table, truth = drawn(100)
+    Calibration.fit(table, truth).write(tmp_path / "c.json")
+    record = json.loads((tmp_path / "c.json").read_text())
+    (tmp_path / "c.json").write_text(json.dumps({**record, **change}))
+    with pytest.raises(ArtefactError, match="holds no calibration"):
+        Calibration.read(tmp_path / "c.json")

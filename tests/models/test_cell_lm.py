@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from c2s.cells.library import Perturbation
 from c2s.errors import ConfigError, DataError, ModelError
 from c2s.models import prefix
+from c2s.models.cell_lm import load_cell_lm
 from c2s.models.settings import ModelSettings
 from c2s.sentences.delta import DeltaRule
 from tests.models.untrained import DRUGS, VOCABULARIES, cells_of, full_log_probabilities, untrained
@@ -314,3 +316,18 @@ def test_the_model_is_left_as_it_was(lm):
     assert all(parameter.grad is None for parameter in lm.model.parameters())
     assert "40 genes, tasks: cell_type_annotation, cell_generation, perturbation_response" in repr(lm)
     assert f"{lm.n_parameters:,} parameters" in repr(lm)
+
+
+@pytest.mark.parametrize("change", ["drop", "nan"])
+def test_weights_that_are_missing_or_no_numbers_are_refused(lm, tmp_path, change):
+    lm.save(tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(file)
+    name = next(each for each in tensors if "down_proj" in each)
+    if change == "drop":
+        del tensors[name]
+    else:
+        tensors[name][0, 0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="lacks 1 of the model's weights" if change == "drop" else "no numbers"):
+        load_cell_lm(tmp_path / "model")

@@ -15,7 +15,7 @@ from c2s.cells.reading import coded_column, complete_column
 from c2s.errors import ConfigError, DataError
 from c2s.models.tokenizer import PartTokenizer, build_tokenizer
 from c2s.sentences.corpus import CellSentences
-from c2s.training.cell_data import CellExamples, prepare_cells
+from c2s.training.cell_data import CellExamples, prepare_cells, refuse_labels
 from c2s.training.config import TrainConfig
 from c2s.training.examples import render_examples
 
@@ -175,3 +175,21 @@ def test_prompts_have_the_weight_asked_for():
     assert places == {(), *(tuple(range(1 + k, 41, 8)) for k in range(8))}
     with pytest.raises(ConfigError, match="prompt_weight"):
         TrainConfig(prompt_weight=0.3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["B", "B"], "at least two types"),
+        (["B", " "], "empty kind"),
+        (["B", "B "], "differ in spaces only"),
+        (["B", "T"], None),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_refused(labels, said):
+    obs = pd.DataFrame({"kind": labels})
+    if said is None:
+        refuse_labels(obs, "kind")
+    else:
+        with pytest.raises(DataError, match=said):
+            refuse_labels(obs, "kind")

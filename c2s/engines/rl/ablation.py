@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from c2s.artefacts import atomic_path, plain, read_json, write_json
+from c2s.artefacts import atomic_path, hash_of, plain, read_json, write_json
 from c2s.engines.rl.problem import Problem, check
 from c2s.engines.rl.recipes import PRESETS, Recipe, recipe, without
 from c2s.engines.rl.run import RECORD, last_checkpoint, read_curve, record_of, reinforce
@@ -235,4 +235,7 @@ def presets(settings: RunSettings, names: Sequence[str] = tuple(PRESETS), **chan
 
 
 def _folder(name: str) -> str:
-    return "_".join("".join(c if c.isalnum() or c in ".-" else " " for c in name).split())
+    plainly = "_".join("".join(c if c.isalnum() or c in ".-" else " " for c in name).split()).lstrip(".")
+    return (
+        plainly if plainly == name.replace(" ", "_") else f"{plainly}-{hash_of(name)[:6]}"
+    )  # no two arms share a folder

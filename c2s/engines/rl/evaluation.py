@@ -10,10 +10,10 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
+from c2s.engines.rl.rewards import Reward, values_of
 from c2s.engines.rl.sampling import Answers
 from c2s.errors import ConfigError, DataError
 
-Reward = Callable[..., Sequence[float | None]]
 Floats = NDArray[np.float64]
 
 
@@ -114,12 +114,8 @@ def scored(reward: Reward, rows: Sequence[dict[str, Any]], ids: list[list[int]],
     Raises
     ------
     DataError
-        The reward gives another number of values than there are answers.
+        The reward gives no list of one number an answer.
     """
     columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"} if rows else {}
     found = reward(prompts=[row["prompt"] for row in rows], completions=texts, completion_ids=ids, **columns)
-    values = [math.nan if value is None else float(value) for value in found]
-    if len(values) != len(rows):
-        msg = f"{getattr(reward, '__name__', 'a reward')} gave {len(values)} values for {len(rows)} answers; expected one each"
-        raise DataError(msg)
-    return values
+    return [math.nan if value is None else value for value in values_of(reward, found, len(rows))]

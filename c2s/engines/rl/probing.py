@@ -19,9 +19,15 @@ from c2s.artefacts import hash_of, read_json, write_json
 from c2s.engines.rl.curriculum import Curriculum, CurriculumConfig
 from c2s.engines.rl.evaluation import scored
 from c2s.engines.rl.problem import Problem
+from c2s.engines.rl.rewards import reward_name
 from c2s.engines.rl.settings import RunSettings
 from c2s.engines.rl.writer import Writer
 from c2s.errors import ConfigError
+
+
+def _told(model: PreTrainedModel) -> list[object]:
+    """Return what tells one model's weights from another's: the sum of each, cheap and enough."""
+    return [[name, float(each.detach().double().sum())] for name, each in model.named_parameters()]
 
 
 def probe(
@@ -54,20 +60,21 @@ def probe(
     Raises
     ------
     ConfigError
-        There is no verifier, or ``out`` is of other prompts or settings.
+        There is no verifier, or ``out`` is of other prompts, settings, verifier or weights.
     """
     if problem.verifier is None:
         msg = "pass rates are of verdicts; give the problem a verifier="
         raise ConfigError(msg)
     texts, path = list(problem.prompts["prompt"]), Path(out)
     asked = hash_of(
-        [str(text) for text in texts], settings.answers, settings.max_tokens, settings.temperature, settings.seed
-    )
+        [str(text) for text in texts], settings.answers, settings.max_tokens, settings.temperature, settings.seed,
+        reward_name(problem.verifier), *_told(model),
+    )  # fmt: skip
     curriculum = Curriculum(len(texts), CurriculumConfig(drop_mastered=None))
     if path.exists():
         before = read_json(path)
         if before.get("asked") != asked:
-            msg = f"{path} holds pass rates of other prompts or settings; name another file, or remove it"
+            msg = f"{path} holds pass rates of other prompts, settings, verifier or weights; name another file, or remove it"
             raise ConfigError(msg)
         curriculum.restore(before["curriculum"])
     end = problem.tokenizer.eos_token_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,9 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from c2s.artefacts import hash_of, plain
 from c2s.engines.rl.episodes import MultiTurn
-from c2s.engines.rl.evaluation import Reward
 from c2s.engines.rl.hybrid import HybridConfig
 from c2s.engines.rl.recipes import Recipe
+from c2s.engines.rl.rewards import Reward, checked, reward_name
 from c2s.engines.rl.sampling import Interruption, PolicyConstraint
 from c2s.engines.rl.settings import RunSettings
 from c2s.errors import ConfigError
@@ -102,9 +103,13 @@ class Problem:
             raise ConfigError(msg)
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that name prompts, held-out prompts and the rewards by their names."""
+        """Return 16 hex digits that name prompts, held-out prompts, the rewards by their names, and how answers are written.
+
+        What a reward or the model's function does is not known: a run or a grid whose rewards were rewritten needs another folder.
+        """
         named = [reward_name(reward) for reward in (*self.rewards, self.judge)] + [str(self.verifier is not None)]
-        return hash_of(plain(self.prompts.to_list()), plain(self.held_out.to_list()), named)
+        written = [type(self.constraint).__name__, plain(self.interruption), self.multi_turn is not None]
+        return hash_of(plain(self.prompts.to_list()), plain(self.held_out.to_list()), named, written)
 
     @property
     def judge(self) -> Reward:
@@ -113,14 +118,9 @@ class Problem:
 
     def total(self, **told: object) -> list[float | None]:
         """Return the sum of the rewards of each answer; None where none has a value."""
-        columns = [reward(**told) for reward in self.rewards]
+        columns = [checked(reward)(**told) for reward in self.rewards]
         rows = [[value for value in values if value is not None] for values in zip(*columns, strict=True)]
         return [sum(values) if values else None for values in rows]
-
-
-def reward_name(reward: Reward) -> str:
-    """Return what a reward is called in records."""
-    return str(getattr(reward, "__name__", type(reward).__name__))
 
 
 def check(problem: Problem, recipe: Recipe, settings: RunSettings) -> None:
@@ -152,6 +152,23 @@ def check(problem: Problem, recipe: Recipe, settings: RunSettings) -> None:
         raise ConfigError(msg)
 
 
+def check_model(model: PreTrainedModel, recipe: Recipe) -> None:
+    """Refuse a model that the recipe cannot be run on.
+
+    Raises
+    ------
+    ConfigError
+        Logits are asked for in float32 of a model whose tied embeddings TRL does not find.
+    """
+    if (
+        recipe.fp32_logits
+        and model.config.tie_word_embeddings
+        and not hasattr(getattr(model, "model", None), "embed_tokens")
+    ):
+        msg = f"fp32_logits is not to be had for {type(model).__name__}, whose output layer is tied to embeddings of another name; leave it out (fp32_logits=False), or untie them (tie_word_embeddings=False in its config)"
+        raise ConfigError(msg)
+
+
 def load_problem(spec: str) -> Problem:
     """Return the problem that ``package.module:name`` names: a :class:`Problem`, or a function without arguments that returns one.
 
@@ -164,6 +181,16 @@ def load_problem(spec: str) -> Problem:
     """
     found = load_object(spec)
     if not isinstance(found, Problem) and callable(found):
+        asked = [
+            each.name
+            for each in inspect.signature(found).parameters.values()
+            if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        ]
+        if asked:
+            msg = (
+                f"{spec} takes {', '.join(asked)}; expected a Problem, or a function without arguments that returns one"
+            )
+            raise ConfigError(msg)
         found = found()
     if not isinstance(found, Problem):
         msg = f"{spec} is a {type(found).__name__}; expected a Problem, or a function that returns one"

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c2s.artefacts import atomic_path, require_access
-from c2s.engines.rl.evaluation import Reward, scored
+from c2s.engines.rl.evaluation import scored
+from c2s.engines.rl.rewards import Reward
 from c2s.engines.rl.sampling import Answers
 from c2s.errors import ArtefactError, ConfigError
 
@@ -143,6 +144,9 @@ def replay(
     """
     if not rewards:
         msg = "there is no reward to run again; name at least one"
+        raise ConfigError(msg)
+    if taken := {"step", "prompt", "completion"} & set(rewards):
+        msg = f"a reward is called {min(taken)}, as a column of the table; give it another name"
         raise ConfigError(msg)
     table = read_rollouts(folder)
     found = table[["step", "prompt", "completion"]].copy()

@@ -15,15 +15,17 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from c2s.artefacts import plain, prepare_folder, read_json, write_json
+from c2s.artefacts import check_folder, plain, prepare_folder, read_json, write_json
 from c2s.engines.rl.dashboard import write_dashboard
 from c2s.engines.rl.health import Health
-from c2s.engines.rl.problem import Problem, check
+from c2s.engines.rl.problem import Problem, check, check_model
 from c2s.engines.rl.recipes import Recipe
+from c2s.engines.rl.sampling import Diverged
 from c2s.engines.rl.settings import RunSettings
 from c2s.engines.rl.trainer import STATE, PolicyTrainer
 from c2s.engines.rl.watch import CURVE, Watch, is_finite, read_lines
 from c2s.errors import ArtefactError, ConfigError
+from c2s.locks import locked_folder
 from c2s.quiet import no_bars
 
 logger = logging.getLogger(__name__)
@@ -74,7 +76,7 @@ def reinforce(
         How much and how long.
     out : path
         Run folder: ``reinforcement.json``, ``health.jsonl``, ``evaluation.jsonl``, ``dashboard.png``, ``rollouts/``, ``model/`` and, last,
-        ``run.json``. A run that died keeps its ``checkpoints/``, and has no ``model/`` where the weights are not numbers.
+        ``run.json``. A run that died keeps its ``checkpoints/``, and has no ``model/`` where it diverged.
     resume : bool
         Go on from the last whole checkpoint (``save_every``) with the same recipe and settings; on a CPU, and with answers and
         updates in turn, the rest is bit for bit what it would have been.
@@ -97,11 +99,27 @@ def reinforce(
         raise ConfigError(msg)
     check(problem, recipe, settings)
     told = record_of(problem, recipe, settings)
+    if not resume:
+        check_folder(out, overwrite=overwrite)
+    with _quiet():
+        policy = problem.model(settings.seed)  # a folder is not emptied for what cannot be built
+    check_model(policy, recipe)
+    with locked_folder(out):
+        return _reinforced(
+            problem, policy, recipe, settings, out, told, resume=resume, overwrite=overwrite, progress=progress
+        )
+
+
+def _reinforced(
+    problem: Problem, policy: PreTrainedModel, recipe: Recipe, settings: RunSettings, out: str | os.PathLike[str], told: Any, *,
+    resume: bool, overwrite: bool, progress: bool,
+) -> Run:  # fmt: skip
+    """Train in a folder that no other process writes."""
     folder = _resumed(out, told) if resume else prepare_folder(out, overwrite=overwrite)
     checkpoint = last_checkpoint(folder / "checkpoints") if resume else None
     with _quiet():
         trainer = PolicyTrainer(
-            problem.model(settings.seed), problem, recipe=recipe, settings=settings, out=folder / "checkpoints",
+            policy, problem, recipe=recipe, settings=settings, out=folder / "checkpoints",
             rollouts=folder / "rollouts" if settings.keep_rollouts else None,
         )  # fmt: skip
     watch = Watch(trainer, folder, progress=progress)
@@ -114,6 +132,7 @@ def reinforce(
     else:
         logger.warning("no checkpoint in %s: training starts from the beginning", folder)
         watch.restore(-1)
+    diverged = False
     with no_bars(), _quiet():
         try:
             if checkpoint is not None and _step(checkpoint) >= settings.steps:  # killed behind the last step
@@ -122,11 +141,15 @@ def reinforce(
                 watch.finish(settings.steps)
             else:
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except Diverged as error:
+            if not watch.evaluations:
+                raise
+            watch.cause, diverged = str(error), True
         finally:
             if trainer.pipeline is not None:
                 trainer.pipeline.close()
         model = trainer.accelerator.unwrap_model(trainer.model)
-        if is_finite(model):
+        if is_finite(model) and not diverged:
             trainer.save_model(str(folder / "model"))
     if watch.history:
         write_dashboard(folder / "dashboard.png", watch.history, watch.evaluations)
@@ -164,7 +187,11 @@ def read_curve(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not (place / RECORD).is_file():
         msg = f"{place} holds no finished run"
         raise ArtefactError(msg)
-    return read_lines(place / CURVE)
+    found = read_lines(place / CURVE)
+    if not found or any(one["step"] >= other["step"] for one, other in zip(found, found[1:])):
+        msg = f"{place / CURVE} is empty, or not by rising step: something else wrote it, or it was damaged"
+        raise ArtefactError(msg)
+    return found
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -29,6 +29,10 @@ class PolicyConstraint(Protocol):
         ...
 
 
+class Diverged(ModelError):
+    """The model's logits are not numbers: nothing can be drawn."""
+
+
 class Interruption(NamedTuple):
     """How an answer that goes on too long is ended.
 
@@ -187,7 +191,7 @@ def _drawn(scores: Tensor, uniform: Tensor) -> Tensor:
     cumulated = scores.double().exp().cumsum(-1)
     if not bool(cumulated[:, -1].isfinite().all()):
         msg = "the model's logits are not numbers: training diverged, or the weights were broken to begin with"
-        raise ModelError(msg)
+        raise Diverged(msg)
     return (cumulated > uniform * cumulated[:, -1:]).int().argmax(-1)
 
 

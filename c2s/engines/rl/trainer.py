@@ -32,6 +32,7 @@ from c2s.engines.rl.overlong import overlong_penalty
 from c2s.engines.rl.pipeline import Pipeline, head_in_float32, policy_copy
 from c2s.engines.rl.problem import Problem, check
 from c2s.engines.rl.recipes import Recipe
+from c2s.engines.rl.rewards import checked
 from c2s.engines.rl.rollouts import rollout_rows, write_rollouts
 from c2s.engines.rl.sampling import Answers, constrained_log_probs
 from c2s.engines.rl.schedule import Schedule
@@ -81,7 +82,7 @@ class PolicyTrainer(GRPOTrainer):
         judges = [problem.verifier] if problem.verifier else []
         reference = policy_copy(model, fp32_logits=recipe.fp32_logits) if recipe.kl else None
         super().__init__(
-            model=model, reward_funcs=[*problem.rewards, *judges], args=trl_config(recipe, settings, out),
+            model=model, reward_funcs=[checked(reward) for reward in (*problem.rewards, *judges)], args=trl_config(recipe, settings, out),
             train_dataset=problem.prompts, processing_class=problem.tokenizer,
         )  # fmt: skip
         self.remove_callback(PrinterCallback)

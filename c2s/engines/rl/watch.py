@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,8 +112,19 @@ class Watch(TrainerCallback):
         }  # fmt: skip
         self.evaluations.append(row)
         _append(self.out / CURVE, row)
+        if said := fallen(self.evaluations):
+            logger.warning("%s", said)
         if self._clock is not None:
             self._clock = time.perf_counter()
+
+
+def fallen(evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """Return, in words, that the held-out mean has lost half of what it was at its best or begun with; else nothing."""
+    best = max(evaluations, key=lambda row: row["mean"])
+    now = evaluations[-1]
+    if not best["mean"] > 0 or now["mean"] > best["mean"] / 2:
+        return ""
+    return f"the held-out mean fell from {best['mean']:.3f} at step {best['step']} to {now['mean']:.3f} at step {now['step']}: a smaller learning_rate, or fewer steps"
 
 
 def is_finite(model: PreTrainedModel) -> bool:

@@ -49,6 +49,9 @@ class AnswerFile:
     def _read(self) -> None:
         """Read the answers; a last line that was cut off is taken away, other broken lines are left out."""
         text = self.path.read_bytes()
+        if text and not text.startswith(b"{"):
+            msg = f"{self.path} is no file of answers, and nothing is written to it; name another"
+            raise ArtefactError(msg)
         whole = text.rfind(b"\n") + 1
         if whole < len(text):
             logger.warning("the last line of %s was cut off; it is asked for again", self.path)

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from c2s.engines.rl.ablation import (
+    _folder,
     ablate,
     as_markdown,
     at_equal_compute,
@@ -122,3 +123,11 @@ def test_runs_are_made_once_and_a_cut_grid_goes_on(tmp_path):
         ablate(problem, leave_one_out("scalerl", SETTINGS), seeds=[0, 1], out=tmp_path / "other")
     with pytest.raises(ConfigError, match="at least two"):
         ablate(problem, arms, seeds=[0], out=tmp_path / "grid")
+
+
+def test_no_two_arms_share_a_folder_and_none_leaves_the_grid():
+    names = ["full", "without loss", "a+b", "a b", "a/b", "..", "../x"]
+    folders = [_folder(name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert folders[:2] == ["full", "without_loss"]
+    assert not any(folder.startswith(".") or "/" in folder for folder in folders)

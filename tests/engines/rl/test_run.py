@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -21,8 +23,9 @@ from c2s.engines.rl.rollouts import read_rollouts, replay
 from c2s.engines.rl.run import read_curve, reinforce
 from c2s.engines.rl.sampling import Interruption
 from c2s.engines.rl.settings import RunSettings
-from c2s.engines.rl.watch import read_lines
-from c2s.errors import ArtefactError, ConfigError, ModelError
+from c2s.engines.rl.watch import fallen, read_lines
+from c2s.errors import ArtefactError, ConfigError, DataError
+from c2s.locks import locked_folder
 from tests.engines.rl import toy
 
 SETTINGS = RunSettings(
@@ -180,11 +183,12 @@ def test_a_run_without_a_gradient_is_ended_with_the_cause(tmp_path):
 def test_a_diverged_run_keeps_its_checkpoints_and_no_broken_model(tmp_path):
     settings = SETTINGS.with_(learning_rate=1e20, steps=20, eval_every=0, max_grad_norm=1e9)
     problem = toy.problem(rewards=[lengths], verifier=even)
-    with pytest.raises(ModelError, match="not numbers"):
-        one_run(
-            tmp_path / "run", problem=problem, chosen=recipe("grpo", kl=0.0, advantage_scale="none"), settings=settings
-        )
-    assert not (tmp_path / "run/model").exists() and not (tmp_path / "run/run.json").exists()
+    made = one_run(
+        tmp_path / "run", problem=problem, chosen=recipe("grpo", kl=0.0, advantage_scale="none"), settings=settings
+    )
+    assert "not numbers" in made.cause
+    assert json.loads((tmp_path / "run/run.json").read_text())["cause"] == made.cause
+    assert not (tmp_path / "run/model").exists() and (tmp_path / "run/checkpoints").is_dir()
 
 
 def test_what_recipes_remember_goes_through_a_checkpoint(tmp_path):
@@ -308,3 +312,66 @@ def test_after_a_kill_the_rest_is_what_it_would_have_been(tmp_path):
     ).read_bytes()
     without_time = [{k: v for k, v in row.items() if k != "seconds"} for row in read_curve(tmp_path / "cut")]
     assert without_time == [{k: v for k, v in row.items() if k != "seconds"} for row in read_curve(tmp_path / "whole")]
+
+
+def test_overwrite_takes_nothing_away_before_the_model_is_there(tmp_path):
+    one_run(tmp_path / "run")
+    problem = dataclasses.replace(toy.problem(verifier=even), model=lambda seed: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        one_run(tmp_path / "run", problem=problem, overwrite=True)
+    assert (tmp_path / "run/model/model.safetensors").is_file()
+
+
+def test_two_runs_do_not_write_one_folder(tmp_path):
+    with locked_folder(tmp_path / "run"), pytest.raises(ArtefactError, match="run"):
+        one_run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_curve_that_something_else_wrote_into_is_refused(tmp_path):
+    made = one_run(tmp_path / "run")
+    assert [row["step"] for row in read_curve(made.folder)] == [0, 3, 6]
+    lines = (made.folder / "evaluation.jsonl").read_text().splitlines(keepends=True)
+    (made.folder / "evaluation.jsonl").write_text("".join([*lines, lines[1]]))
+    with pytest.raises(ArtefactError, match="not by rising step"):
+        read_curve(made.folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (lambda **told: None, "a NoneType for"),
+        (lambda **told: 1.0, "a float for"),
+        (lambda **told: [0.5], "1 values for"),
+        (lambda **told: ["high"] * len(told["completions"]), "'high', a str"),
+        (lambda **told: np.zeros((len(told["completions"]), 2)), "shape"),
+    ],
+)
+def test_a_reward_that_gives_no_numbers_is_named(tmp_path, given, said):
+    given.__name__ = "odd"
+    with pytest.raises(DataError, match=f"odd gave .*{said}"):
+        one_run(tmp_path / "run", problem=toy.problem(rewards=[given]), chosen=recipe("dapo", drop_mastered=None))
+
+
+def test_a_model_whose_head_cannot_be_float32_is_refused_before_anything_is_written(tmp_path):
+    problem = dataclasses.replace(
+        toy.problem(rewards=[lengths], verifier=even), model=lambda seed: toy.learned_positions()
+    )
+    with pytest.raises(ConfigError, match="fp32_logits=False"):
+        one_run(tmp_path / "run", problem=problem, chosen=recipe("scalerl", interrupt=False, staleness=None))
+    assert not (tmp_path / "run").exists()
+
+
+def test_replay_refuses_names_of_its_columns(tmp_path):
+    made = one_run(tmp_path / "run")
+    with pytest.raises(ConfigError, match="called step"):
+        replay(made.folder, {"step": lengths})
+
+
+def test_a_held_out_mean_that_was_lost_is_told():
+    def rows(*means):
+        return [{"step": 10 * place, "mean": mean} for place, mean in enumerate(means)]
+
+    assert "fell from 0.900 at step 10 to 0.300 at step 20" in fallen(rows(0.5, 0.9, 0.3))
+    assert not fallen(rows(0.5, 0.9, 0.6))
+    assert not fallen(rows(0.0, 0.0))
