@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from benchmarks.card import Figure, write_card
-from c2s.metrics.frechet import _of_samples, frechet_distance, gaussian_frechet
+from c2s.metrics.frechet import frechet_distance, gaussian_frechet, sample_frechet
 from c2s.metrics.perturbation import response_scores
 from c2s.metrics.scfid import scfid
 
@@ -91,7 +91,7 @@ def biases(n: int, d: int) -> list[Figure]:
         plain, ours = np.zeros(DRAWS), np.zeros(DRAWS)
         for draw in range(DRAWS):
             one, other = rng.normal(size=(n, d)) * scale, rng.normal(size=(n, d)) * scale * wider + moved
-            plain[draw] = _of_samples(one, other, "plain") - truth
+            plain[draw] = sample_frechet(one, other, "plain") - truth
             ours[draw] = frechet_distance(one, other, n_resamples=0, seed=draw).value - truth
         found += share(f"{n} cells, {d} dimensions, {kind} Gaussians", plain, ours)
     return found
@@ -109,7 +109,7 @@ def projected() -> list[Figure]:
         row = scfid(*sides, embedder=lambda cells: cells.obsm["v"], n_dimensions=20, n_resamples=0, seed=draw)[0]
         ours[draw] = row.value
         axes = np.linalg.svd(sides[0].obsm["v"] - sides[0].obsm["v"].mean(0), full_matrices=False)[2][:10].T
-        plain[draw] = _of_samples(sides[0].obsm["v"] @ axes, sides[1].obsm["v"] @ axes, "plain")
+        plain[draw] = sample_frechet(sides[0].obsm["v"] @ axes, sides[1].obsm["v"] @ axes, "plain")
     return share("200 cells, equal Gaussians, 10 axes of the real cells, through scfid", plain, ours)
 
 

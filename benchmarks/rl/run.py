@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from benchmarks.card import ROOT, Figure, commit, write_card
-from benchmarks.rl.studies import Cell, cells
+from benchmarks.rl.studies import LONG, Cell, cells
 from c2s.artefacts import hash_of, plain, read_json, write_json
 from c2s.engines.rl.ablation import compared, final_and_area, to_the_end
 from c2s.engines.rl.run import reinforce
 from c2s.engines.rl.scaling_plot import FittedCurve, fitted, write_curves
+from c2s.engines.rl.settings import RunSettings
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def report(grid: list[Cell]) -> None:
     for study, world in dict.fromkeys((cell.study, cell.world) for cell in grid):
         figures += comparison([cell for cell in grid if (cell.study, cell.world) == (study, world)], made)
     foretold = {
-        arm: fitted(mean_curve(list(runs.values())), first=QUARTER)
+        arm: fitted(mean_curve(list(runs.values()), LONG), first=QUARTER)
         for (study, world, arm), runs in made.items()
         if study == "forecast"
     }
@@ -194,16 +195,18 @@ def goal(study: str, arm: str, measure: str, value: float) -> dict[str, Any]:
     return {}
 
 
-def mean_curve(curves: list[Curve]) -> Curve:
-    """Return the mean of the curves of several seeds; a run that died counts at its last height."""
-    longest = max(curves, key=lambda curve: curve[-1]["step"])
+def mean_curve(curves: list[Curve], settings: RunSettings) -> Curve:
+    """Return the mean of the curves of several seeds over the whole budget; a run that ended early counts at its last height."""
 
     def height(curve: Curve, step: int) -> float:
         return float([row["mean"] for row in curve if row["step"] <= step][-1])
 
     return [
-        {"answers": row["answers"], "mean": float(np.mean([height(curve, row["step"]) for curve in curves]))}
-        for row in longest
+        {
+            "answers": step * settings.prompts * settings.answers,
+            "mean": float(np.mean([height(curve, step) for curve in curves])),
+        }
+        for step in range(0, settings.steps + 1, settings.eval_every)
     ]
 
 
@@ -220,7 +223,7 @@ def forecasts(curves: dict[str, FittedCurve]) -> list[Figure]:
         found.append(Figure(f"forecast, {arm}: width of the band at the end", each.width))
         found += [Figure(f"forecast, {arm}: skill over {plain}", value) for plain, value in each.skills().items()]
     if len(curves) == 5:
-        reason = f"{sum(each.law.refusal is not None for each in curves.values())} of 5 refused: too few points, or C_mid too late"
+        reason = f"{sum(each.law.refusal is not None for each in curves.values())} of 5 refused, for the reasons in their rows"
         found.append(
             Figure("forecast: recipes with >= 80 % of points inside a band <= 0.15 wide", float(good), n=5, bar=">= 4 of 5",
                    met=good >= 4, reason=None if good >= 4 else reason)

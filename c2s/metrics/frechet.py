@@ -97,11 +97,11 @@ def frechet_distance(
 
     def estimate(first: Array, second: Array) -> float:
         if covariance == "shrunk":
-            return _of_samples(first, second, covariance)
+            return sample_frechet(first, second, covariance)
         return _extrapolated(first, second, rng)
 
     value = estimate(one, other)
-    plug_in = value if covariance == "shrunk" else _of_samples(one, other, covariance)
+    plug_in = value if covariance == "shrunk" else sample_frechet(one, other, covariance)
     if not n_resamples:
         return Interval(value, np.nan, np.nan, level, np.nan)
     drawn = np.array(
@@ -121,12 +121,13 @@ def most_dimensions(n: int) -> int:
 def _extrapolated(one: Array, other: Array, rng: np.random.Generator) -> float:
     """Return the intercept of the plug-in distances over 1/f."""
     fractions = np.array(FRACTIONS)
-    values = [_of_samples(_part(one, f, rng), _part(other, f, rng), "plain") for f in fractions]
+    values = [sample_frechet(_part(one, f, rng), _part(other, f, rng), "plain") for f in fractions]
     slope, intercept = np.polyfit(1 / fractions - 1, values, 1, w=fractions)
     return float(intercept - slope)  # at 1/f = 0
 
 
-def _of_samples(one: Array, other: Array, covariance: Covariance) -> float:
+def sample_frechet(one: Array, other: Array, covariance: Covariance = "plain") -> float:
+    """Return the distance of the Gaussians that two samples suggest, of shapes (n, d) and (m, d): the plug-in, too large for few cells."""
     from sklearn.covariance import ledoit_wolf
 
     if covariance == "shrunk":

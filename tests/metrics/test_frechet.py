@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c2s.errors import ConfigError, DataError
-from c2s.metrics.frechet import _of_samples, frechet_distance, gaussian_frechet
+from c2s.metrics.frechet import frechet_distance, gaussian_frechet, sample_frechet
 
 
 def spd(rng: np.random.Generator, d: int) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_whole_samples_without_extrapolation_are_the_plug_in_distance():
     rng = np.random.default_rng(1)
     one, other = rng.normal(size=(80, 3)), rng.normal(size=(90, 3)) + 1
     expected = gaussian_frechet(one.mean(0), np.cov(one.T), other.mean(0), np.cov(other.T))
-    assert _of_samples(one, other, "plain") == pytest.approx(expected, rel=1e-12)
+    assert sample_frechet(one, other, "plain") == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -65,7 +65,7 @@ def test_extrapolation_takes_out_nine_tenths_of_the_bias(moved):
     plain, ours = np.zeros(draws), np.zeros(draws)
     for draw in range(draws):
         one, other = rng.normal(size=(n, d)) * scale, rng.normal(size=(n, d)) * scale * wider + shift
-        plain[draw] = _of_samples(one, other, "plain") - truth
+        plain[draw] = sample_frechet(one, other, "plain") - truth
         ours[draw] = frechet_distance(one, other, n_resamples=0, seed=draw).value - truth
     standard_error = ours.std() / np.sqrt(draws)
     assert plain.mean() > 5 * standard_error  # there is a bias to take out
