@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
@@ -241,8 +241,9 @@ def spare_inputs(out: str | os.PathLike[str] | None, *inputs: str | os.PathLike[
         if path is None:
             continue
         read = [Path(path).resolve()]
-        if (read[0] / "model").is_dir():
-            read.append((read[0] / "model").resolve())
+        with suppress(PermissionError):  # the reader says so
+            if (read[0] / "model").is_dir():
+                read.append((read[0] / "model").resolve())
         if any(each.is_relative_to(target) for each in read):
             msg = f"{out} is or holds {path}, which is an input; name another place for the output"
             raise ArtefactError(msg)

@@ -6,7 +6,7 @@ give an :class:`Interval`, and :func:`one_sided_p` and :func:`tost_p` read eithe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Interval:
     level: float
     se: Floats
     df: Floats = np.nan
-    samples: NDArray[np.float32] | None = None
+    samples: NDArray[np.float32] | None = field(default=None, repr=False)
 
 
 def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:

@@ -26,6 +26,7 @@ def test_a_cut_probe_goes_on_and_finds_the_same(tmp_path):
     def verdict(completion_ids, start, **columns):
         return [float(ids[0] % 3 <= at % 3) for ids, at in zip(completion_ids, start)]
 
+    early.__name__ = verdict.__name__  # the same verifier, cut off
     model = toy.model()
     with pytest.raises(KeyboardInterrupt):
         probe(toy.problem(verifier=early), model, settings=SETTINGS, out=tmp_path / "p.json")
@@ -39,7 +40,13 @@ def test_a_cut_probe_goes_on_and_finds_the_same(tmp_path):
     assert (found.answers == 4).all() and len(set(found.pass_rates)) > 2
     chosen = curate(found.pass_rates, TargetMix(hard=0, medium=1, easy=0))
     assert ((found.pass_rates[chosen.prompts] > 0.25) & (found.pass_rates[chosen.prompts] < 0.75)).all()
-    with pytest.raises(ConfigError, match="other prompts or settings"):
+    for problem, other in (
+        (toy.problem(verifier=lambda **told: []), model),
+        (toy.problem(verifier=verdict), toy.model(1)),
+    ):
+        with pytest.raises(ConfigError, match="verifier or weights"):
+            probe(problem, other, settings=SETTINGS, out=tmp_path / "p.json")
+    with pytest.raises(ConfigError, match="other prompts, settings, verifier or weights"):
         probe(
             toy.problem(verifier=verdict),
             model,
