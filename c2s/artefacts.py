@@ -302,9 +302,10 @@ def _swap(new: Path, target: Path, *, replace: bool) -> None:
 
     Without ``replace`` the kernel refuses a target that another process has filled since it was looked at.
     """
+    ordinary = 0o666 & ~_umask()
     for file in new.rglob("*"):
         if file.is_file() and not file.is_symlink():
-            file.chmod(0o666 & ~_umask())  # safetensors makes private files; results are ordinary ones
+            file.chmod(ordinary)  # safetensors makes private files
     if not replace or not target.exists():
         new.rename(target)
         return

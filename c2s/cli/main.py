@@ -146,7 +146,7 @@ def _with_options(message: str, arguments: list[str]) -> str:
 def _disk_is_full(error: BaseException) -> bool:
     """Return whether writing failed for want of room; HDF5, Arrow, safetensors and torch say so in their own exceptions."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "No space left on device" in str(error) or "inline_container" in str(error)
+    return full or "No space left on device" in str(error) or "unexpected pos" in str(error)
 
 
 if __name__ == "__main__":

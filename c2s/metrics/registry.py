@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from c2s.errors import DataError
 from c2s.metrics.annotation import annotation_scores
 from c2s.metrics.generation import gene_overlap
+from c2s.metrics.profiles import correlation_of_changes
 from c2s.metrics.text import rouge_l, token_f1
 from c2s.results import Result
 from c2s.stats import bootstrap_interval
@@ -58,9 +59,7 @@ def pearson_delta(truth: ArrayLike, predicted: ArrayLike) -> float:
     if one.ndim != 1 or one.shape != other.shape or len(one) < 2:
         msg = f"changes have shapes {one.shape} and {other.shape}; expected one value a gene in both, for at least two genes"
         raise DataError(msg)
-    if not np.ptp(one):
-        return float("nan")
-    return float(np.corrcoef(one, other)[0, 1]) if np.ptp(other) else 0.0
+    return float(correlation_of_changes(one[None], other[None], 0.0)[0])
 
 
 def cells_overlap(truth: Sequence[Any], predicted: Sequence[Any]) -> float:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from c2s.cells.genes import GeneVocabulary
-from c2s.cells.hashes import cell_hashes
 from c2s.errors import DataError, ModelError
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import CellSentences
@@ -72,8 +71,6 @@ class PCAEmbedder:
         Genes by which cells are placed; those a cell's table lacks count as 0.
     mean : ndarray, shape (n_genes,)
     components : ndarray, shape (d, n_genes)
-    cells : frozenset of str
-        Hashes of the cells it was fitted to (:func:`c2s.cells.hashes.cell_hashes`).
     of : str
         What cells those are, for its name.
     """
@@ -81,7 +78,6 @@ class PCAEmbedder:
     genes: tuple[str, ...]
     mean: NDArray[np.float64]
     components: NDArray[np.float64]
-    cells: frozenset[str] = field(repr=False, default=frozenset())
     of: str = "training cells"
 
     @property
@@ -115,7 +111,7 @@ class PCAEmbedder:
             raise DataError(msg)
         found = PCA(n_components, svd_solver="randomized", random_state=seed).fit(dense(adata.X[:, chosen]))
         genes = tuple(adata.var_names[chosen].astype(str))
-        return cls(genes, found.mean_, found.components_, frozenset(cell_hashes(adata)))
+        return cls(genes, found.mean_, found.components_)
 
     def __call__(self, cells: AnnData) -> Vectors:
         """Return the coordinates of cells, shape (n, d), float32.
