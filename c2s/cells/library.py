@@ -35,6 +35,8 @@ class Perturbation:
         Free text with units, empty where unknown.
     role : {"drug", "vehicle", "positive_control", "negative_control", "decoy"}
         What the row is for in a screen.
+    parts : tuple of str
+        Of a combination, the names of what was given together; empty for a single perturbation.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Perturbation:
     time: str = ""
     smiles: str = ""
     role: str = "drug"
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -65,6 +68,15 @@ class Perturbation:
             msg = f"perturbation {self.name!r} has role {self.role!r}; expected one of {', '.join(ROLES)}"
             raise DataError(msg)
         object.__setattr__(self, "targets", tuple(self.targets))
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if len(self.parts) == 1 or len(set(self.parts)) < len(self.parts):
+            msg = f"{self.name} is made of {', '.join(self.parts)}; a combination has two parts or more, each once"
+            raise DataError(msg)
+
+    @property
+    def single(self) -> tuple[str, ...]:
+        """Names of what was given: the parts of a combination, or its own name."""
+        return self.parts or (self.name,)
 
     def with_role(self, role: str) -> Perturbation:
         """Return a copy with another role."""
@@ -72,12 +84,40 @@ class Perturbation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON-able values."""
-        return {**asdict(self), "targets": list(self.targets)}
+        return {**asdict(self), "targets": list(self.targets), "parts": list(self.parts)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Perturbation:
         """Return the perturbation that :meth:`to_dict` wrote."""
-        return cls(**{**values, "targets": tuple(values.get("targets", ()))})
+        return cls(**values)
+
+
+def combined(*parts: Perturbation, name: str | None = None) -> Perturbation:
+    """Return the combination of perturbations given together: all their targets, their texts joined by " + ".
+
+    Parameters
+    ----------
+    *parts : Perturbation
+        Two or more; their order is of no consequence. Texts that are the same for all stand once.
+    name : str, optional
+        The names in alphabetical order, joined by " + ", where left out.
+
+    Raises
+    ------
+    DataError
+        Fewer than two, or one of them twice.
+    """
+    rows = sorted(parts, key=lambda row: row.name)
+    names = tuple(single for row in rows for single in row.single)
+
+    def joined(field: str) -> str:
+        return " + ".join(dict.fromkeys(value for row in rows if (value := getattr(row, field))))
+
+    return Perturbation(
+        name or " + ".join(names), targets=tuple(dict.fromkeys(target for row in rows for target in row.targets)),
+        mechanism=joined("mechanism"), dose=joined("dose"), time=joined("time"), smiles=".".join(filter(None, (row.smiles for row in rows))),
+        parts=names,
+    )  # fmt: skip
 
 
 COLUMNS = tuple(field.name for field in fields(Perturbation))
@@ -114,7 +154,7 @@ def read_library(path: str | os.PathLike[str]) -> list[Perturbation]:
     """Return the perturbations in a CSV or TSV file.
 
     The header must hold ``name``; ``targets`` (symbols joined by ``|`` or ``;``), ``mechanism``, ``dose``, ``time``,
-    ``smiles`` and ``role`` are optional, other columns are ignored.
+    ``smiles``, ``role`` and ``parts`` (names of what a combination is made of, joined by ``|``) are optional, other columns are ignored.
 
     Raises
     ------
@@ -148,7 +188,9 @@ def read_library(path: str | os.PathLike[str]) -> list[Perturbation]:
             raise DataError(msg)
         known = {column: values[column] for column in COLUMNS if values.get(column)}
         known["role"] = known.get("role", "drug").lower().replace(" ", "_")
-        library.append(Perturbation(**{**known, "targets": split_targets(values.get("targets", ""))}))  # type: ignore[arg-type]
+        parts = tuple(part.strip() for part in values.get("parts", "").split("|") if part.strip())
+        targets = split_targets(values.get("targets", ""))
+        library.append(Perturbation(**{**known, "targets": targets, "parts": parts}))  # type: ignore[arg-type]
     return check_library(library, source=str(source))
 
 
@@ -174,5 +216,5 @@ def _rows(text: str, source: Path) -> Iterator[tuple[int, list[str]]]:
 
 def library_frame(library: Sequence[Perturbation]) -> pd.DataFrame:
     """Return the library as a table, targets joined by ``|``; :func:`read_library` reads it back from CSV."""
-    rows = [{**perturbation.to_dict(), "targets": "|".join(perturbation.targets)} for perturbation in library]
+    rows = [{**row.to_dict(), "targets": "|".join(row.targets), "parts": "|".join(row.parts)} for row in library]
     return pd.DataFrame(rows, columns=list(COLUMNS))

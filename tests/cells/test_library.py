@@ -13,6 +13,7 @@ from c2s.cells.library import (
     ROLES,
     Perturbation,
     check_library,
+    combined,
     library_frame,
     read_library,
     split_targets,
@@ -204,3 +205,24 @@ def test_a_perturbation_is_immutable_and_keeps_its_role_apart():
 def test_rows_that_would_make_every_prompt_long_are_refused(row, words):
     with pytest.raises(DataError, match=words):
         Perturbation(**row)
+
+
+def test_a_combination_has_the_targets_of_all_its_parts_in_any_order(tmp_path):
+    one = Perturbation("IFN-β", targets=("IFNAR1", "IFNAR2"), mechanism="cytokine", dose="10 ng/mL", time="6 h")
+    other = Perturbation("IL-6", targets=("IL6R", "IFNAR2"), mechanism="cytokine", dose="20 ng/mL", time="6 h")
+    both = combined(other, one)
+    assert both == combined(one, other)
+    assert (both.name, both.parts, both.single) == ("IFN-β + IL-6", ("IFN-β", "IL-6"), ("IFN-β", "IL-6"))
+    assert both.targets == ("IFNAR1", "IFNAR2", "IL6R")
+    assert (both.mechanism, both.dose, both.time) == ("cytokine", "10 ng/mL + 20 ng/mL", "6 h")
+    assert one.single == ("IFN-β",)
+    assert combined(both, Perturbation("TNF")).single == ("IFN-β", "IL-6", "TNF")
+    library_frame([one, other, both]).to_csv(tmp_path / "library.csv", index=False)
+    assert read_library(tmp_path / "library.csv") == [one, other, both]
+    assert Perturbation.from_dict(both.to_dict()) == both
+
+
+@pytest.mark.parametrize("parts", [["A"], ["A", "A"]])
+def test_one_thing_is_no_combination(parts):
+    with pytest.raises(DataError, match="two parts or more"):
+        combined(*map(Perturbation, parts))
