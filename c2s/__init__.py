@@ -51,12 +51,16 @@ _HOME = {
     "write_texts": "c2s.sentences.text",
 }
 
-__all__ = ["__version__", *_HOME]
+_PACKAGES = ("metrics",)  # whose public names are reached through theirs: c2s.metrics.scfid
+
+__all__ = ["__version__", *_HOME, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"c2s.{name}")
     if name not in _HOME:
-        msg = f"module 'c2s' has no attribute {name!r}; it offers {', '.join(sorted(_HOME))}"
+        msg = f"module 'c2s' has no attribute {name!r}; it offers {', '.join(sorted((*_HOME, *_PACKAGES)))}"
         raise AttributeError(msg)
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
@@ -64,4 +68,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_PACKAGES})

@@ -16,9 +16,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from benchmarks.card import Figure, write_card
+from c2s.metrics.cell_fid import scfid
 from c2s.metrics.frechet import frechet_distance, gaussian_frechet, sample_frechet
 from c2s.metrics.perturbation import response_scores
-from c2s.metrics.scfid import scfid
 
 DRAWS, DIMENSIONS = 200, 64
 LEFT, CLOSED, SECONDS = 0.1, 1e-6, 60.0

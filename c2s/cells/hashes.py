@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from c2s.artefacts import hash_of
 from c2s.errors import DataError
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+MIN_GENES = 10  # that a cell expresses; with fewer, different cells are alike by chance
 
 
 def cell_hashes(adata: AnnData) -> list[str]:
@@ -25,17 +28,28 @@ def cell_hashes(adata: AnnData) -> list[str]:
     return [hash_of(codes[matrix.indices[row]], matrix.data[row].astype("<f4")) for row in rows]
 
 
+def shared_cells(training: AnnData, test: AnnData) -> NDArray[np.bool_]:
+    """Return which test cells have the genes and values of a training cell, shape (n_test,).
+
+    Genes that only one of the two has are left out. A cell that expresses fewer than ten of the others is counted as not shared: too
+    little is known of it.
+    """
+    genes = test.var_names[test.var_names.isin(training.var_names)]
+    sides = [each[:, genes] for each in (training, test)]
+    known = {*cell_hashes(sides[0])}
+    enough = np.asarray((sides[1].X != 0).sum(axis=1)).ravel() >= MIN_GENES
+    return enough & np.array([key in known for key in cell_hashes(sides[1])], dtype=bool)
+
+
 def refuse_shared_cells(training: AnnData, test: AnnData) -> None:
-    """Raise a DataError where cells with genes occur in both; it names some of them.
+    """Raise a DataError where cells occur in both (:func:`shared_cells`); it names some of them.
 
     Raises
     ------
     DataError
         A test cell has the genes and values of a training cell.
     """
-    nothing = hash_of(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype="<f4"))  # cells without genes are all alike
-    known = {*cell_hashes(training)} - {nothing}
-    shared = [name for name, key in zip(test.obs_names, cell_hashes(test)) if key in known]
-    if shared:
+    shared = test.obs_names[shared_cells(training, test)]
+    if len(shared):
         msg = f"{len(shared):,} of {test.n_obs:,} test cells are training cells ({', '.join(map(str, shared[:3]))}): split by cell before anything is fitted"
         raise DataError(msg)

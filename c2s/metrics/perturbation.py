@@ -5,7 +5,7 @@ A condition is a perturbation in a context (such as a cell type). Every change i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ import pandas as pd
 from c2s.cells.genes import listed
 from c2s.cells.reading import complete_column
 from c2s.errors import ConfigError, DataError
-from c2s.metrics.conditions import conditions_of, logarithms, mean_change
+from c2s.metrics.comparison import Comparison
+from c2s.metrics.conditions import mean_change
 from c2s.metrics.differential import gene_tests
-from c2s.metrics.response import BOUNDS, of_distributions, of_genes, of_profiles, row_of
+from c2s.metrics.response import BOUNDS, of_copies, of_distributions, of_genes, of_profiles, row_of
 from c2s.metrics.road import Embedder, PCAEmbedder
 from c2s.results import Result
 from c2s.stats import bootstrap_interval
@@ -39,6 +40,7 @@ def response_scores(
     control: str,
     context_keys: Sequence[str] = (),
     training: AnnData | None = None,
+    road: Callable[[Any], AnnData] | None = None,
     embedder: Embedder | None = None,
     off_programme: Sequence[str] = (),
     targets: Mapping[str, Sequence[str]] | None = None,
@@ -52,14 +54,17 @@ def response_scores(
     ----------
     real, predicted : AnnData
         ``X`` log1p CP10k, genes of ``real`` all among those of ``predicted``. Real control cells are needed; predicted ones are not
-        looked at. Real cells should have come the road of the predicted ones (:class:`~c2s.metrics.road.SentenceRoad`).
+        looked at.
     perturbation_key, control
         Column of ``obs`` that names the perturbation, and its value for control cells.
     context_keys : sequence of str
         Columns that name the context, such as cell type.
     training : AnnData, optional
-        Training cells, controls and perturbed, for what is measured against the mean perturbation of training and for the space of
-        distances.
+        Training cells, controls and perturbed, for what is measured against the mean perturbation of training, for the space of
+        distances, and to find predicted cells that are copies of them. No treated real cell may be among them; controls may.
+    road : callable, optional
+        Such as :class:`~c2s.metrics.road.SentenceRoad`: real and training cells are brought to what a model's sentences can tell, as
+        the predicted ones have been.
     embedder : callable, optional
         Space of distances. None takes 50 principal components of ``training``, or of the real controls if there is none.
     off_programme : sequence of str
@@ -76,46 +81,59 @@ def response_scores(
     -------
     DataFrame
         Columns: the context keys, the perturbation key, ``metric``, ``value`` (NaN where there is none), ``n`` (real cells), ``genes``,
-        ``space``, ``reference``, ``reason``.
+        ``space``, ``reference``, ``reason``; ``n`` of "copies of training cells" counts predicted cells.
 
     Raises
     ------
     DataError
-        Columns or controls are missing, no condition is in both, values are no logarithms, or genes are missing.
+        Columns or controls are missing, no condition is in both, values are no logarithms, genes are missing, or treated real cells
+        are training cells.
     ConfigError
         A family is not known.
     """
+    compared = Comparison.of(
+        real,
+        predicted,
+        perturbation_key=perturbation_key,
+        control=control,
+        context_keys=context_keys,
+        training=training,
+        road=road,
+    )
+    return scores_of(
+        compared, embedder=embedder, off_programme=off_programme, targets=targets, families=families, max_cells=max_cells, seed=seed
+    )  # fmt: skip
+
+
+def scores_of(
+    compared: Comparison,
+    *,
+    embedder: Embedder | None = None,
+    off_programme: Sequence[str] = (),
+    targets: Mapping[str, Sequence[str]] | None = None,
+    families: Sequence[str] = FAMILIES,
+    max_cells: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return what :func:`response_scores` does, of cells that have been brought together."""
     if unknown := set(families) - set(FAMILIES):
         msg = f"families {listed(sorted(unknown))}; there are {', '.join(FAMILIES)}"
         raise ConfigError(msg)
-    genes = real.var_names.astype(str)
-    place = predicted.var_names.astype(str).get_indexer(genes)
-    if (place < 0).any():
-        msg = f"predicted cells lack {int((place < 0).sum()):,} of the {len(genes):,} genes of the real ones ({listed(list(genes[place < 0]), 3)}); leave these out of the real cells, or predict them"
-        raise DataError(msg)
-    matrices = [logarithms(real.X, "real"), logarithms(predicted.X, "predicted")[:, place]]
-    keys = [*context_keys, perturbation_key]
-    conditions = conditions_of(matrices, [real.obs, predicted.obs], keys, control)
-    scored = [each for each in conditions if each.reason is None]
+    keys, genes, scored = list(compared.keys), compared.genes, compared.scored
     rows: list[dict[str, Any]] = [
-        row_of(each, keys, UNSCORED, float("nan"), reason=each.reason) for each in conditions if each.reason
+        row_of(each, keys, UNSCORED, float("nan"), reason=each.reason) for each in compared.conditions if each.reason
     ]
-    if not scored:
-        msg = (
-            f"no condition can be scored: {rows[0]['reason']}"
-            if rows
-            else "no perturbation is in both real and predicted cells"
-        )
-        raise DataError(msg)
     tests = [(gene_tests(each.real, each.control), gene_tests(each.predicted, each.control)) for each in scored]
     if "profiles" in families:
-        known = None if training is None else mean_change(training, genes, keys, control)
+        training = compared.training
+        known = None if training is None else mean_change(training, genes, keys, compared.control)
         rows += of_profiles(scored, tests, keys, genes, known, targets)
     if "genes" in families:
         rows += of_genes(scored, tests, keys, len(genes))
     if "distributions" in families:
-        space = embedder or space_of(real, training, perturbation_key, control)
+        space = embedder or space_of(compared.real, compared.training, keys[-1], compared.control)
         rows += of_distributions(scored, keys, genes, space, off_programme, max_cells, seed)
+    rows += of_copies(scored, keys, genes, compared.training_forms)
     return pd.DataFrame(rows, columns=[*keys, "metric", "value", "n", "genes", "space", "reference", "reason"])
 
 

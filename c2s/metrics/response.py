@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from c2s.cells.hashes import shared_cells
 from c2s.errors import DataError
 from c2s.metrics import differential as de
 from c2s.metrics import distances as far
@@ -32,6 +33,7 @@ BOUNDS: dict[str, tuple[float, float]] = {  # by the beginning of a metric's nam
     "centroid accuracy": (0, 1),
     "two-sample accuracy": (0, 1),
     "coverage": (0, 1),
+    "copies": (0, 1),
 }
 MEAN_PERTURBATION = "real controls + mean change of training perturbations"
 
@@ -207,6 +209,23 @@ def of_distributions(
     with ThreadPoolExecutor(usable_threads()) as pool:
         for rows in pool.map(of_one, range(len(conditions))):
             yield from rows
+
+
+def of_copies(
+    conditions: list[Condition], keys: list[str], genes: pd.Index, training: Sequence[ad.AnnData]
+) -> Iterator[dict[str, Any]]:
+    """Yield the share of predicted cells with the genes and values of a training cell, in any form in which those are given."""
+    predicted = ad.AnnData(sp.vstack([each.predicted for each in conditions]).tocsr(), var=pd.DataFrame(index=genes))
+    copied = np.zeros(predicted.n_obs, dtype=bool)
+    for cells in training:
+        copied |= shared_cells(cells, predicted)
+    ends = np.cumsum([each.predicted.shape[0] for each in conditions])
+    for condition, flags in zip(conditions, np.split(copied, ends[:-1])):
+        value, reason = (float(flags.mean()), None) if training else (float("nan"), "no training cells were given")
+        yield row_of(
+            condition, keys, "copies of training cells", value, n=len(flags), genes=len(genes), space=EXPRESSION, reference="training cells",
+            reason=reason,
+        )  # fmt: skip
 
 
 def _measured(

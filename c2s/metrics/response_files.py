@@ -18,6 +18,8 @@ from c2s.results import Result
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from c2s.metrics.comparison import Comparison
+
 MOST_PANELS = 12
 RESULTS = "results.json"
 
@@ -47,25 +49,14 @@ def as_markdown(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_changes(
-    path: str | os.PathLike[str],
-    real: AnnData,
-    predicted: AnnData,
-    *,
-    perturbation_key: str,
-    control: str,
-    context_keys: Sequence[str] = (),
-) -> None:
+def write_changes(path: str | os.PathLike[str], compared: Comparison) -> None:
     """Write a PNG: true against predicted mean change of each gene, a panel a condition, the first twelve by name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from c2s.metrics.conditions import conditions_of, logarithms, mean_profile
+    from c2s.metrics.conditions import mean_profile
 
-    place = predicted.var_names.astype(str).get_indexer(real.var_names.astype(str))
-    matrices = [logarithms(real.X, "real"), logarithms(predicted.X, "predicted")[:, place]]
-    keys = [*context_keys, perturbation_key]
-    found = [each for each in conditions_of(matrices, [real.obs, predicted.obs], keys, control) if each.reason is None]
+    found, genes = compared.scored, compared.genes
     shown = found[:MOST_PANELS]
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
@@ -79,7 +70,7 @@ def write_changes(
         for gene in np.argsort(-np.abs(one))[:3]:
             side, shift = ("right", -3) if one[gene] > sum(ends) / 2 else ("left", 3)
             axis.annotate(
-                str(real.var_names[gene])[:16], (one[gene], other[gene]), fontsize=7, ha=side, xytext=(shift, 2),
+                str(genes[gene])[:16], (one[gene], other[gene]), fontsize=7, ha=side, xytext=(shift, 2),
                 textcoords="offset points",
             ).set_in_layout(False)  # fmt: skip
         axis.set_title(" | ".join(each.key), fontsize=8)

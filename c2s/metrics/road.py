@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from c2s.artefacts import read_json, whole_record
 from c2s.cells.genes import GeneVocabulary
 from c2s.errors import DataError, ModelError
+from c2s.models.settings import SETTINGS_FILE
 from c2s.sentences.background import Background
-from c2s.sentences.corpus import CellSentences
+from c2s.sentences.corpus import UNKNOWN, CellSentences
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import encode
+from c2s.sentences.record import is_corpus, read_corpus_record
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,22 +48,62 @@ class SentenceRoad:
     background: Background | None = None
     n_genes: int | None = None
 
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str]) -> Self:
+        """Return the road of the model or run in ``folder``, or of a corpus or decoder; no weights are read.
+
+        A model cuts sentences as it writes them: after the genes of its answers (perturbation, ``target="sentence"``) or of its cells
+        (generation); one that answers by changes writes whole sentences. A corpus is cut as it was encoded, a decoder alone cuts nothing.
+
+        Raises
+        ------
+        ArtefactError
+            The folder holds no decoder, or a file is missing, truncated or of another version.
+        """
+        path = Path(folder)
+        if (path / "model" / SETTINGS_FILE).is_file():
+            path = path / "model"
+        decoder = RankDecoder.read(path)
+        if (path / SETTINGS_FILE).is_file():
+            with whole_record(path / SETTINGS_FILE):
+                record = read_json(path / SETTINGS_FILE)
+                return cls(
+                    decoder,
+                    GeneVocabulary.from_dict(record["vocabulary"]),
+                    Background.from_dict(record["background"]),
+                    _written(record["settings"]["tasks"]),
+                )
+        n_genes = read_corpus_record(path)["encoding"]["n_genes"] if is_corpus(path) else None
+        return cls(decoder, decoder.vocabulary, decoder.background, n_genes)
+
     def __call__(self, cells: AnnData | CellSentences) -> AnnData:
         """Return the cells as log1p CP10k; sentences are cut and decoded, cells encoded before.
+
+        Of every sentence only its genes and their order are read (:func:`as_written`).
 
         Raises
         ------
         DataError
             The cells cannot be encoded (:func:`c2s.encode`).
         """
-        if isinstance(cells, CellSentences):
-            cut = cells if self.n_genes is None else cells.truncate(self.n_genes)
-            return self.decoder.decode(cut)
-        sentences = encode(
-            cells, n_genes=self.n_genes, vocabulary=self.vocabulary, background=self.background,
-            ties="vocabulary" if self.background is None else "background",
-        )  # fmt: skip
-        return self.decoder.decode(sentences)
+        if not isinstance(cells, CellSentences):
+            cells = encode(
+                cells, vocabulary=self.vocabulary, background=self.background,
+                ties="vocabulary" if self.background is None else "background",
+            )  # fmt: skip
+        return self.decoder.decode(as_written(cells, self.n_genes))
+
+
+def as_written(sentences: CellSentences, n_genes: int | None = None) -> CellSentences:
+    """Return sentences cut to ``n_genes`` and as if a model had written them: how many genes the cell expressed is not known.
+
+    A decoder reads more from sentences of real cells, in which the number of expressed genes and the way ties were broken say where counts
+    change; a cell that a model wrote has neither, and comparing the two would tell the roads apart and not the cells.
+    """
+    cut = sentences if n_genes is None else sentences.truncate(n_genes)
+    return replace(
+        cut, n_expressed=np.full(len(cut), UNKNOWN, dtype=np.int32), encoding=cut.encoding.with_(source_hash=None)
+    )
 
 
 @dataclass(frozen=True)
@@ -139,6 +184,14 @@ def name_of(embedder: Embedder) -> str:
 def dense(matrix: Any) -> NDArray[np.float64]:
     """Return a matrix as a float64 array."""
     return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, dtype=np.float64)
+
+
+def _written(tasks: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """Return how many genes a model with these tasks writes of a cell; None where it writes all."""
+    if "perturbation_response" in tasks:
+        task = tasks["perturbation_response"]
+        return int(task["n_answer"]) if task["target"] == "sentence" else None
+    return int(tasks["cell_generation"]["n_genes"]) if "cell_generation" in tasks else None
 
 
 def _variances(matrix: Any) -> NDArray[np.float64]:

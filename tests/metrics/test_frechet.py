@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c2s.errors import ConfigError, DataError
-from c2s.metrics.frechet import frechet_distance, gaussian_frechet, sample_frechet
+from c2s.metrics.frechet import _carried, _end, frechet_distance, gaussian_frechet, sample_frechet
 
 
 def spd(rng: np.random.Generator, d: int) -> np.ndarray:
@@ -84,6 +84,46 @@ def test_interval_of_two_halves_holds_zero_and_of_moved_cells_does_not():
     assert moved.low < moved.value < moved.high
 
 
+@pytest.mark.parametrize(("wider", "moved"), [(1.0, 0.0), (1.1, 0.15)])
+def test_intervals_are_as_wide_as_estimates_spread_near_zero_and_above(wider, moved):
+    rng = np.random.default_rng(6)
+    n, d, draws = 100, 3, 30
+    truth = gaussian_frechet(np.zeros(d), np.eye(d), np.full(d, moved), wider**2 * np.eye(d))
+    found = [
+        frechet_distance(rng.normal(size=(n, d)), wider * rng.normal(size=(n, d)) + moved, n_resamples=40, seed=draw)
+        for draw in range(draws)
+    ]
+    assert sum(each.low <= truth <= each.high for each in found) >= 26
+    errors = np.sqrt(np.mean([each.se**2 for each in found]))
+    assert errors == pytest.approx(np.std([each.value for each in found], ddof=1), rel=0.3)
+
+
+def test_a_carried_sample_has_the_moments_it_is_carried_to():
+    rng = np.random.default_rng(7)
+    one, other = rng.normal(size=(80, 3)) @ spd(rng, 3) + 2, rng.normal(size=(60, 3))
+    there = _carried(other, one)
+    np.testing.assert_allclose(there.mean(0), one.mean(0), atol=1e-9)
+    np.testing.assert_allclose(np.cov(there.T), np.cov(one.T), atol=1e-9)
+    cost = (
+        ((there - other) ** 2).sum(1).mean()
+    )  # least among linear maps: the distance of the two Gaussians, with 1/n for 1/(n-1)
+    assert cost == pytest.approx(sample_frechet(one, other), rel=0.05)
+    flat = np.concatenate([other[:, :2], np.ones((60, 1))], axis=1)
+    assert sample_frechet(flat, _carried(other[::-1] @ np.diag([1, 2, 0]), flat)) == pytest.approx(0, abs=1e-9)
+
+
+def test_ends_are_the_distances_whose_estimates_miss_by_as_much():
+    for value in (0.02, 0.2, 3.0):  # quantile² = 0.01 + 0.04 · distance / 2
+        for side in (-1, 1):
+            end = _end(value, 0.1, np.sqrt(0.05), 2.0, side)
+            if end > 0:
+                assert value - end == pytest.approx(-side * np.sqrt(0.01 + 0.02 * end), rel=1e-9)
+            else:
+                assert end == pytest.approx(value - 0.1)
+    assert _end(-0.5, -0.1, -0.2, 1.0, 1) == pytest.approx(-0.4)
+    assert _end(1.0, -0.2, -0.1, 1.0, 1) == pytest.approx(1.2)  # fewer resamples than it takes: no narrower far away
+
+
 def test_equal_distributions_may_fall_below_zero():
     rng = np.random.default_rng(4)
     values = [
@@ -112,3 +152,5 @@ def test_what_cannot_be_measured_is_refused():
         frechet_distance(cells, cells[:, :2])
     with pytest.raises(ConfigError, match="plain"):
         frechet_distance(cells, cells, covariance="oas")
+    with pytest.raises(ConfigError, match="n_resamples=3; 0 gives no interval"):
+        frechet_distance(cells, cells, n_resamples=3)

@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from c2s.errors import ConfigError, DataError
 from c2s.metrics.perturbation import UNSCORED, response_scores, summarised
 from c2s.metrics.response_files import cell_eval_pair
+from c2s.metrics.road import SentenceRoad
+from c2s.sentences.decode import RankDecoder
 
 N_GENES, PERTURBATIONS, TYPES = 80, ("a", "b", "c"), ("B", "T")
 
@@ -116,6 +118,54 @@ def test_a_knocked_down_target_does_not_give_a_prediction_away():
     blind = response_scores(real, predicted, **KEYS, families=["profiles"], targets=targets)
     mean = [table.loc[table["metric"] == "discrimination, L1", "value"].mean() for table in (known, blind)]
     assert mean[1] < mean[0]
+
+
+def test_trained_on_cells_are_refused_and_shared_controls_are_not():
+    predicted = cells(20, strength=1.2, seed=1, control=False)
+    treated = REAL[REAL.obs["drug"] != "ctrl"]
+    training = ad.concat([TRAINING, treated[:5]])
+    with pytest.raises(DataError, match="5 of 360 test cells are training cells .0:60, 0:61, 0:62."):
+        response_scores(REAL, predicted, **KEYS, training=training, families=["profiles"])
+    controls = ad.concat([TRAINING[TRAINING.obs["drug"] != "ctrl"], REAL[REAL.obs["drug"] == "ctrl"]])
+    response_scores(REAL, predicted, **KEYS, training=controls, families=["profiles"])
+    fewer = training[:, ::-1][:, :70].copy()  # a choice of genes in another order hides nothing
+    with pytest.raises(DataError, match="5 of 360"):
+        response_scores(REAL, predicted, **KEYS, training=fewer, families=["genes"])
+
+
+def test_copies_of_training_cells_are_counted_by_condition():
+    predicted = cells(20, strength=1.2, seed=1, control=False)
+    matrix = predicted.X.tolil()
+    matrix[:5] = TRAINING.X[[60, 61, 62, 63, 64]]
+    predicted.X = matrix.tocsr()
+    table = response_scores(REAL, predicted, **KEYS, training=TRAINING, families=["genes"])
+    copies = table[table["metric"] == "copies of training cells"].set_index(["type", "drug"])
+    assert copies.loc[("B", "a"), "value"] == 0.25
+    assert copies["value"].sum() == 0.25
+    assert (copies["n"] == 20).all()
+    (row,) = (row for row in summarised(table) if row.metric == "copies of training cells")
+    assert row.value == pytest.approx(0.25 / 6)
+    assert 0 <= row.low <= row.high
+    blind = summarised(response_scores(REAL, predicted, **KEYS, families=["genes"]))[-1]
+    assert np.isnan(blind.value)
+    assert "no training cells were given" in blind.reason
+
+
+def test_real_and_training_cells_take_the_road_and_a_written_copy_is_found():
+    decoder = RankDecoder.fit(TRAINING)
+    road = SentenceRoad(decoder, decoder.vocabulary, decoder.background, n_genes=15)
+    raw = cells(40, strength=1.2, seed=1, control=False)
+    predicted = road(raw)
+    predicted.X = sp.vstack([road(TRAINING[60:70]).X, predicted.X[10:]]).tocsr()
+    asked = {**KEYS, "training": TRAINING, "families": ["profiles"]}
+    found = response_scores(REAL, predicted, **asked, road=road)
+    by_hand = response_scores(road(REAL), predicted, **KEYS, training=road(TRAINING), families=["profiles"])
+    pd.testing.assert_frame_equal(found, by_hand)
+    copies = found[found["metric"] == "copies of training cells"]
+    assert copies["value"].tolist() == [0.25, 0, 0, 0, 0, 0]
+    apart = response_scores(REAL, predicted, **asked)
+    error = [table.loc[table["metric"] == "MSE", "value"].mean() for table in (found, apart)]
+    assert error[0] < error[1]
 
 
 def test_what_cannot_be_scored_is_refused():

@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from c2s.cells.hashes import cell_hashes, refuse_shared_cells
 from c2s.errors import ConfigError, DataError, ModelError
+from c2s.metrics.cell_fid import scfid
 from c2s.metrics.frechet import gaussian_frechet
 from c2s.metrics.road import PCAEmbedder, SentenceRoad
-from c2s.metrics.scfid import scfid
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import encode
 
@@ -55,6 +54,10 @@ def test_groups_pooled_mean_and_floors():
         (found["scFID, B"].value + found["scFID, T"].value) / 2
     )
     assert found["scFID, B"].n == 200
+    floor = "scFID between halves of the real cells"
+    halves = [found[f"{floor}, {group}"].value for group in ("B", "T")]
+    assert found[f"{floor}, mean of groups"].value == pytest.approx(np.mean(halves))
+    assert found["scFID between donors, mean of groups"].n == 2
 
 
 def test_small_groups_have_a_reason_and_no_value():
@@ -134,15 +137,3 @@ def test_frozen_components_need_the_genes_they_were_fitted_to():
         embedder(training[:, ~training.var_names.isin(embedder.genes)])
     with pytest.raises(DataError, match="components"):
         PCAEmbedder.fit(training[:3], n_components=3)
-
-
-def test_a_cell_is_known_under_another_name_and_order_of_genes():
-    one = expressed(10, 0)
-    other = one[::-1, ::-1].copy()
-    other.obs_names = [f"x{i}" for i in range(10)]
-    assert cell_hashes(one) == cell_hashes(other)[::-1]
-    with pytest.raises(DataError, match="2 of 5 test cells are training cells"):
-        refuse_shared_cells(one[:6], one[4:9])
-    refuse_shared_cells(one[:5], one[5:])
-    empty = ad.AnnData(sp.csr_matrix((2, 60), dtype=np.float32), var=one.var)
-    refuse_shared_cells(empty, empty)

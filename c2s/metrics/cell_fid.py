@@ -84,8 +84,8 @@ def scfid(
     -------
     list of Result
         ``scFID, <group>``; ``scFID between halves of the real cells, <group>``, ``scFID between donors, <group>`` (mean over pairs),
-        ``scFID of the road alone, <group>`` (one half raw, the other by the road); last ``scFID, mean of groups``, without those that have none. NaN with the reason where a
-        sample has under 50 cells.
+        ``scFID of the road alone, <group>`` (one half raw, the other by the road); last the mean of each over groups, ``scFID, mean of groups`` first, without those that
+        have none. NaN with the reason where a sample has under 50 cells.
 
     Raises
     ------
@@ -99,18 +99,21 @@ def scfid(
         raise ConfigError(msg)
     columns = [groupby] if isinstance(groupby, str) else list(groupby)
     groups = _groups(real, generated, embedder, columns, donor_key, road)
-    found, values = [], []
+    found: list[Result] = []
+    values: dict[str, list[float]] = {}  # of the groups, by what was measured
     for group in groups:
         rows = _of_group(group, name_of(embedder), covariance, n_dimensions, n_resamples, seed)
-        if group.name != POOLED:
-            values.append(rows[0].value)
         found += rows
-    if values:
-        kept = [value for value in values if not np.isnan(value)]
-        left = f"{len(values) - len(kept)} of {len(values)} groups have none" if len(kept) < len(values) else None
+        if group.name != POOLED:
+            for row in rows:
+                values.setdefault(row.metric.removesuffix(f", {group.name}"), []).append(row.value)
+    n = len(groups) - 1
+    for metric, each in values.items():
+        kept = [value for value in each if not np.isnan(value)]
+        left = f"{n - len(kept)} of {n} groups have none" if len(kept) < n else None
         mean = float(np.mean(kept)) if kept else float("nan")
         found.append(
-            Result("scFID, mean of groups", mean, n=len(kept), space=name_of(embedder), seed=seed, reason=left)
+            Result(f"{metric}, mean of groups", mean, n=len(kept), space=name_of(embedder), seed=seed, reason=left)
         )
     return found
 
