@@ -48,17 +48,7 @@ def match_controls(
     DataError
         A column is missing, or a perturbed cell's stratum has no control (the strata are listed).
     """
-    codes = _strata(obs, by)
-    pools = {code: control[codes[control] == code] for code in np.unique(codes[perturbed])}
-    empty = [code for code, pool in pools.items() if len(pool) < (2 if np.isin(pool, perturbed).any() else 1)]
-    if empty:
-        firsts = obs[list(by)].iloc[[int(np.flatnonzero(codes == code)[0]) for code in empty]]
-        names = sorted(" | ".join(map(str, values)) for values in firsts.itertuples(index=False, name=None)) or [
-            "all cells"
-        ]
-        shown = "; ".join(names[:8]) + (" …" if len(names) > 8 else "")
-        msg = f"{len(names)} strata of ({', '.join(by)}) have no control cell to match: {shown}. Match by fewer columns"
-        raise DataError(msg)
+    codes, pools = control_pools(obs, perturbed=perturbed, control=control, by=by)
     matches = np.empty((len(perturbed), k), dtype=np.int64)
     is_control = np.zeros(len(obs), dtype=bool)
     is_control[control] = True
@@ -100,7 +90,7 @@ def pool_alike(
     ndarray, shape (len(cells), k), int64
         Row numbers; the cell itself comes first.
     """
-    codes = _strata(obs, by)
+    codes = strata_of(obs, by)
     members = {code: among[codes[among] == code] for code in np.unique(codes[cells])}
     pools = np.repeat(np.asarray(cells, dtype=np.int64)[:, None], k, axis=1)
     for row, cell in enumerate(cells):
@@ -113,8 +103,38 @@ def pool_alike(
     return pools
 
 
-def _strata(obs: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
-    """Return the number of each cell's stratum, int64, shape (n,)."""
+def control_pools(
+    obs: pd.DataFrame, *, perturbed: np.ndarray, control: np.ndarray, by: Sequence[str]
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Return the number of each cell's stratum, shape (n,), and the controls of each stratum with a perturbed cell.
+
+    Raises
+    ------
+    DataError
+        A column is missing, or a perturbed cell's stratum has no control but the cell itself (the strata are listed).
+    """
+    codes = strata_of(obs, by)
+    pools = {int(code): control[codes[control] == code] for code in np.unique(codes[perturbed])}
+    empty = [code for code, pool in pools.items() if len(pool) < (2 if np.isin(pool, perturbed).any() else 1)]
+    if empty:
+        firsts = obs[list(by)].iloc[[int(np.flatnonzero(codes == code)[0]) for code in empty]]
+        names = sorted(" | ".join(map(str, values)) for values in firsts.itertuples(index=False, name=None)) or [
+            "all cells"
+        ]
+        shown = "; ".join(names[:8]) + (" …" if len(names) > 8 else "")
+        msg = f"{len(names)} strata of ({', '.join(by)}) have no control cell to match: {shown}. Match by fewer columns"
+        raise DataError(msg)
+    return codes, pools
+
+
+def strata_of(obs: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
+    """Return the number of each cell's stratum, int64, shape (n,).
+
+    Raises
+    ------
+    DataError
+        A column is missing.
+    """
     missing = [column for column in by if column not in obs]
     if missing:
         msg = f"obs has no column {', '.join(map(repr, missing))}; found {', '.join(map(str, obs.columns))}"

@@ -157,7 +157,7 @@ def ablate(
     from c2s.engines.rl.recipes import Recipe
 
     chosen, settings = _chosen(recipe.value, changes, seed=0)
-    given = {name: getattr(chosen, name) for name in _parsed(changes) if name in Recipe.model_fields}
+    given = {name: getattr(chosen, name) for name in parsed(changes) if name in Recipe.model_fields}
     arms = {
         Study.leave_one_out: lambda: grid.leave_one_out(recipe.value, settings, **given),
         Study.equal_compute: lambda: grid.at_equal_compute(recipe.value, settings, **given),
@@ -207,7 +207,7 @@ def _problem(spec: str) -> Any:
     return load_problem(spec)
 
 
-def _parsed(changes: list[str]) -> dict[str, Any]:
+def parsed(changes: list[str]) -> dict[str, Any]:
     """Return NAME=VALUE pairs, values as JSON where they are, else as text."""
     import json
 
@@ -232,7 +232,7 @@ def _chosen(preset: str, changes: list[str], *, seed: int) -> tuple[Any, Any]:
     from c2s.engines.rl.settings import RunSettings
     from c2s.errors import ConfigError
 
-    given = _parsed(changes)
+    given = parsed(changes)
     unknown = [name for name in given if name not in {*Recipe.model_fields, *RunSettings.model_fields}]
     if unknown:
         msg = f"--set knows no {', '.join(unknown)}; recipes have {', '.join(Recipe.model_fields)}; runs {', '.join(RunSettings.model_fields)}"

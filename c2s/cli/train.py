@@ -64,7 +64,9 @@ def train(
     ),
     name_dropout: float = typer.Option(0.3, min=0, max=0.99, help="Share of prompts without the perturbation's name."),
     split_by: str = typer.Option(
-        None, help="Column whose groups are held out whole. [default: the perturbation]", show_default=False
+        None,
+        help="Column whose groups are held out whole, or 'condition' for perturbations in contexts. [default: the perturbation]",
+        show_default=False,
     ),
     validation_share: float = typer.Option(0.1, min=0, max=0.9, help="Share of the groups (or cells) held out."),
     layer: str = typer.Option(None, help="'raw' for adata.raw, or a layer. [default: X]", show_default=False),
@@ -77,6 +79,7 @@ def train(
         0, min=0, help="Adapt a trained --model with LoRA of this rank; 0 trains all weights."
     ),
     checkpoint_steps: int = typer.Option(500, min=1, help="Steps between checkpoints, from which --resume goes on."),
+    keep_best: bool = typer.Option(False, "--keep-best", help="Keep the weights of the lowest held-out loss."),
     threads: int = typer.Option(0, min=0, help="CPU threads; 0 leaves the choice to torch."),
     seed: int = typer.Option(0, help="Of split, pairs, weights and order."),
     cache: Path = typer.Option(
@@ -111,7 +114,7 @@ def train(
         n_treated=n_treated, n_controls=n_controls, moved_weight=moved_weight, prompt_weight=prompt_weight, name_dropout=name_dropout,
         split_by=split_by, validation_share=validation_share, steps=steps, batch_size=batch_size,
         learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay, lora_rank=lora_rank,
-        checkpoint_steps=checkpoint_steps, threads=threads,
+        checkpoint_steps=checkpoint_steps, keep_best=keep_best, threads=threads,
     )  # fmt: skip
     if dry_run:
         typer.echo(settings.model_dump_json(indent=2))

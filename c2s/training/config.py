@@ -39,7 +39,7 @@ class TrainConfig(Config):
         0.0, ge=0
     )  # annotation: loss weight of the cell's own genes, all together, beside the answer's
     name_dropout: float = Field(0.3, ge=0, lt=1)
-    split_by: str | None = None  # obs column whose groups stay whole; the perturbation column when left out
+    split_by: str | None = None  # obs column whose groups stay whole; the perturbation column when left out; "condition": perturbation and context
     validation_share: float = Field(0.1, ge=0, lt=1)
 
     # optimisation
@@ -49,6 +49,7 @@ class TrainConfig(Config):
     warmup: float = Field(0.05, ge=0, lt=1)  # share of the steps
     weight_decay: float = Field(0.01, ge=0)
     lora_rank: int = Field(0, ge=0)  # 0 trains all weights
+    keep_best: bool = False  # the weights of the lowest held-out loss, looked at ten times, and not the last ones
     checkpoint_steps: int = Field(500, ge=1)
     threads: int = Field(0, ge=0)  # 0 leaves torch's own choice
 
@@ -56,6 +57,9 @@ class TrainConfig(Config):
     def _consistent(self) -> Self:
         if len(set(self.context_keys)) < len(self.context_keys):
             msg = f"context_keys names a column twice: {', '.join(self.context_keys)}"
+            raise ValueError(msg)
+        if self.keep_best and not self.validation_share:
+            msg = "keep_best looks at the held-out loss, and validation_share=0 holds nothing out; give it a share"
             raise ValueError(msg)
         if self.prompt_weight and self.task != "cell_type_annotation":
             msg = f"prompt_weight={self.prompt_weight:g} is read by task='cell_type_annotation' only, not by {self.task!r}; leave it out"

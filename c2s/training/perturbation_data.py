@@ -21,6 +21,8 @@ from c2s.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
+CONDITION = "condition"  # split_by: a perturbation in a context, where obs has no column of that name
+
 
 @dataclass
 class PerturbationData:
@@ -189,7 +191,7 @@ def prepare(
         raise DataError(msg)
     known[config.control] = known.get(config.control, Perturbation(config.control)).with_role("vehicle")
     used = {name: known[name] for name in present}
-    is_validation = _split(sentences.obs, names, used, config)
+    is_validation = held_out_cells(sentences.obs, names, used, config)
     trained = set(names[~is_validation])
     held_out = tuple(name for name in present if name not in trained and name != config.control)
     is_lone = _lone_controls(sentences.obs, names == config.control, is_validation, config)
@@ -209,15 +211,23 @@ def _lone_controls(
     return lone
 
 
-def _split(obs: pd.DataFrame, names: np.ndarray, library: dict[str, Perturbation], config: TrainConfig) -> np.ndarray:
-    """Return the validation mask; whole groups of ``split_by`` go together.
+def held_out_cells(
+    obs: pd.DataFrame, names: np.ndarray, library: dict[str, Perturbation], config: TrainConfig
+) -> np.ndarray:
+    """Return which cells training holds out, bool (n,); whole groups of ``split_by`` go together.
 
-    Where perturbations are split, vehicle and named positive and negative controls stay in training: a screen rests on
-    them.
+    Where perturbations or conditions are split, vehicle and named positive and negative controls stay in training: a screen
+    rests on them.
     """
     key = config.split_by or config.perturbation_key
-    groups = complete_column(obs, key, "split_by")
-    staying = {row.name for row in library.values() if row.role != "drug"} if key == config.perturbation_key else set()
+    resting = {row.name for row in library.values() if row.role != "drug"}
+    if key == CONDITION and CONDITION not in obs:
+        columns = [complete_column(obs, each, "context_keys") for each in config.context_keys]
+        groups = np.array([" | ".join(values) for values in zip(*columns, map(str, names))])
+        staying = set(groups[np.isin(names, list(resting))])
+    else:
+        groups = complete_column(obs, key, "split_by")
+        staying = resting if key == config.perturbation_key else set()
     choices = np.array(sorted(set(groups) - staying))
     n = int(round(config.validation_share * len(choices)))
     if config.validation_share > 0 and (len(choices) < 3 or n == 0):

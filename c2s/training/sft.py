@@ -155,6 +155,7 @@ def fit(
     if config.threads:
         torch.set_num_threads(config.threads)
     every = max(1, config.steps // 10)
+    keep_best = config.keep_best and validation is not None
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=config.steps,
@@ -174,8 +175,11 @@ def fit(
         eval_strategy="steps" if validation is not None else "no",
         eval_steps=every,
         save_strategy="steps",
-        save_steps=config.checkpoint_steps,
+        save_steps=every if keep_best else config.checkpoint_steps,
         save_total_limit=1,
+        load_best_model_at_end=keep_best,
+        metric_for_best_model="eval_loss" if keep_best else None,
+        greater_is_better=False if keep_best else None,
         report_to=[],
         remove_unused_columns=False,
         prediction_loss_only=True,

@@ -1,0 +1,1 @@
+"""Perturbation response: data and splits, supervised and reinforced models, prediction, evaluation."""
