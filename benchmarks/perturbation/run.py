@@ -22,6 +22,7 @@ from benchmarks.perturbation.report import report
 from benchmarks.perturbation.rows import BASELINES, MODELS, halves, models_in
 from benchmarks.perturbation.worlds import WORLDS, World
 from c2s.artefacts import plain, write_json
+from c2s.baselines.additive import SumOfSingles
 from c2s.metrics import PCAEmbedder, response_scores, scfid
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,8 @@ def scored(world: World, predicted: Any, seed: int, *, halved: bool) -> list[dic
     fid = {row.metric: row.value for row in found if row.metric.startswith("scFID, ")}
     tier_of = dict(zip(zip(*(world.test.obs[key].astype(str) for key in by)), world.tiers))
     rows = []
+    singles = SumOfSingles().fit(training, library=world.library, **keys) if world.kinds else None  # type: ignore[arg-type]
+    known = {row.name: row for row in world.library}
     for _, line in wide.iterrows():
         key = tuple(str(line[name]) for name in by)
         values = {
@@ -118,10 +121,27 @@ def scored(world: World, predicted: Any, seed: int, *, halved: bool) -> list[dic
             if metric not in by
         }
         own = fid.get("scFID, " + " | ".join(key), float("nan"))
+        kind = world.kinds.get(key[-1])
+        if singles is not None and kind is not None:
+            values["kind"] = kind  # type: ignore[assignment]
+            values["beyond the sum"] = beyond(
+                real, predicted, by, key, str(keys["control"]), singles.shift(known[key[-1]], key[:-1])
+            )
         rows.append(
             {"condition": " | ".join(key), "tier": tier_of[key], "scFID": None if np.isnan(own) else own, **values}
         )
     return rows
+
+
+def beyond(real: Any, predicted: Any, by: list[str], key: tuple[str, ...], control: str, total: np.ndarray) -> float:
+    """Return how many times the sum of single changes the predicted change is, along it, less 1: above 0 where synergy is foretold."""
+
+    def mean(cells: Any, asked: tuple[str, ...]) -> np.ndarray:
+        rows = np.all([cells.obs[name].astype(str) == value for name, value in zip(by, asked)], axis=0)
+        return np.asarray(cells.X[rows].mean(axis=0)).ravel()
+
+    change = mean(predicted, key) - mean(real, (*key[:-1], control))
+    return float(change @ total / (total @ total) - 1)
 
 
 if __name__ == "__main__":

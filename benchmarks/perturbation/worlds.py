@@ -20,7 +20,8 @@ from c2s.metrics import SentenceRoad
 from c2s.sentences.background import Background
 
 DATA = "C2S_DATA_DIR"
-REAL_WORLDS = ("kang, unseen donor", "kang, unseen cell type")
+# few cells of a type, many genes that respond; two conditions, of which none can be held out for the choice of steps
+OF_KANG = {"n_treated": 12, "n_controls": 12, "n_up": 60, "n_down": 40, "n_genes": 16, "steps": 600}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class World:
         ``perturbation_key``, ``control``, ``context_keys``.
     off_programme : list of str
         Genes that the response is not about.
+    kinds : dict of str to str
+        Of combinations whose truth is known: synergy, antagonism or additive.
+    training_settings : dict
+        Of the model, where they differ from the usual ones.
     """
 
     training: ad.AnnData
@@ -48,6 +53,8 @@ class World:
     library: list[Perturbation]
     keys: dict[str, object]
     off_programme: list[str]
+    kinds: dict[str, str]
+    training_settings: dict[str, int]
 
     @functools.cached_property
     def road(self) -> SentenceRoad:
@@ -68,7 +75,8 @@ def cytokines(seed: int, *, mean_shift: bool = False) -> World:
         part.obs = part.obs.drop(columns=["tier", "state", "responds"])
     keys = {"perturbation_key": "cytokine", "control": "medium", "context_keys": ("cell_type", "exposure")}
     off = list(made.cells.var_names[~made.cells.var["part"].str.startswith("pathway")])
-    return World(training, test, tiers, made.library, keys, off)
+    kinds = {} if mean_shift else dict(zip(made.interactions["cytokine"], made.interactions["kind"]))
+    return World(training, test, tiers, made.library, keys, off, kinds, {})
 
 
 def kang(seed: int, *, split: str) -> World:
@@ -97,7 +105,9 @@ def kang(seed: int, *, split: str) -> World:
     sets = read_gmt(Path(place) / "gene_sets" / "human_hallmark_v2025.gmt.gz")
     interferon = {gene for name, genes in sets.items() if "INTERFERON" in name for gene in genes}
     keys = {"perturbation_key": "given", "control": "ctrl", "context_keys": ("cell_type",)}
-    return World(training, test, tiers, library, keys, [gene for gene in cells.var_names if gene not in interferon])
+    return World(
+        training, test, tiers, library, keys, [gene for gene in cells.var_names if gene not in interferon], {}, OF_KANG
+    )
 
 
 WORLDS: dict[str, Callable[[int], World]] = {

@@ -18,6 +18,13 @@ class TaskName(StrEnum):
     cell_generation = "cell_generation"
 
 
+class Sizes(StrEnum):
+    """What decides how far a gene of a delta moves."""
+
+    place = "place"
+    gene = "gene"
+
+
 class Target(StrEnum):
     """Forms of a perturbation answer."""
 
@@ -56,6 +63,9 @@ def train(
     n_treated: int = typer.Option(4, min=1, help="Cells treated alike that are averaged for a delta."),
     n_controls: int = typer.Option(8, min=1, help="Matched controls that are averaged for a delta."),
     delta_threshold: float = typer.Option(1.5, help="Spreads of the control noise a listed gene must move by."),
+    delta_sizes: Sizes = typer.Option(
+        Sizes.place, help="How far a listed gene moves: by its place, or by gene, place and length of the list."
+    ),
     moved_weight: float = typer.Option(4.0, min=1, help="Loss weight of genes in the delta, with --target sentence."),
     prompt_weight: float = typer.Option(
         0.0,
@@ -110,7 +120,7 @@ def train(
     settings = TrainConfig(
         task=task.value, model=model, layer=layer, seed=seed, n_genes=n_genes, labels_key=labels_key,
         perturbation_key=perturbation_key, control=control, context_keys=tuple(context_keys), match_by=tuple(match_by),
-        target=target.value, n_up=n_up, n_down=n_down, n_answer=n_answer, delta_threshold=delta_threshold,
+        target=target.value, n_up=n_up, n_down=n_down, n_answer=n_answer, delta_threshold=delta_threshold, delta_sizes=delta_sizes.value,
         n_treated=n_treated, n_controls=n_controls, moved_weight=moved_weight, prompt_weight=prompt_weight, name_dropout=name_dropout,
         split_by=split_by, validation_share=validation_share, steps=steps, batch_size=batch_size,
         learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay, lora_rank=lora_rank,

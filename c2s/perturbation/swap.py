@@ -135,6 +135,7 @@ def swap_gaps(
     return [_gap(name, before, swapped[name], conditions, seed) for name in SWAPS]
 
 
+@torch.no_grad()
 def answer_log_likelihoods(model: CellLM, examples: Sequence[Example]) -> Array:
     """Return the mean log-probability of each example's answer tokens, nats, shape (n,)."""
     prompts = [model.tokens.render(example.prompt) for example in examples]
@@ -143,8 +144,7 @@ def answer_log_likelihoods(model: CellLM, examples: Sequence[Example]) -> Array:
     device = model.model.device
     for rows, batch in by_length(whole, tokens=TOKENS.get(device.type, TOKENS["cpu"]), rows=ROWS):
         ids, seen = right_padded(batch, model.tokens.pad, device)
-        with torch.no_grad():
-            hidden = model.model.get_decoder()(input_ids=ids, attention_mask=seen, use_cache=False).last_hidden_state
+        hidden = model.model.get_decoder()(input_ids=ids, attention_mask=seen, use_cache=False).last_hidden_state
         for place, row in enumerate(rows):
             span = slice(len(prompts[row]) - 1, len(whole[row]) - 1)
             logits = model.model.get_output_embeddings()(hidden[place, span]).float()

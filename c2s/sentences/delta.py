@@ -23,6 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from c2s.errors import DataError
+from c2s.sentences.change_sizes import ChangeSizes
 from c2s.sentences.corpus import CellSentences
 from c2s.sentences.ranking import over_rows
 
@@ -41,6 +42,8 @@ class DeltaRule:
         ``(a, b, c)`` of ``v(r, n)``.
     threshold : float
         Smallest ``|z|`` that is listed.
+    sizes : tuple of ChangeSizes, optional
+        Of rising and of falling genes, by gene, place and length of the list, instead of the medians at each place.
     """
 
     scale: np.ndarray
@@ -48,6 +51,7 @@ class DeltaRule:
     down: np.ndarray
     curve: tuple[float, float, float]
     threshold: float = 1.5
+    sizes: tuple[ChangeSizes, ChangeSizes] | None = None
 
     @classmethod
     def fit(
@@ -60,6 +64,7 @@ class DeltaRule:
         n_up: int = 12,
         n_down: int = 12,
         threshold: float = 1.5,
+        by_gene: bool = False,
     ) -> DeltaRule:
         """Fit spread, place-wise changes and the rank curve on training cells.
 
@@ -72,6 +77,8 @@ class DeltaRule:
             Their matched controls.
         is_control : ndarray of bool, shape (m,)
             Which of ``treated`` are themselves controls; the spread comes from these (from all when there are < 20).
+        by_gene : bool
+            Also fit sizes by gene, place and length of the list.
         """
         base = is_control if is_control.sum() >= 20 else np.ones(len(treated), dtype=bool)
         sums = np.zeros((2, expression.shape[1]))
@@ -86,7 +93,12 @@ class DeltaRule:
         scale = spread + np.quantile(expressed, 0.25)  # keeps silent genes from dividing by nothing
         rule = cls(scale, np.zeros(n_up), np.zeros(n_down), _fit_curve(expression[np.unique(matches)]), threshold)
         ups, downs, sizes_up, sizes_down = rule._read(expression, treated, matches)
-        return cls(scale, _place_medians(sizes_up, n_up), _place_medians(sizes_down, n_down), rule.curve, threshold)
+        sizes = None
+        if by_gene:
+            n_genes = expression.shape[1]
+            sizes = (ChangeSizes.fit(ups, sizes_up, n_genes), ChangeSizes.fit(downs, sizes_down, n_genes))
+        medians = _place_medians(sizes_up, n_up), _place_medians(sizes_down, n_down)
+        return cls(scale, *medians, rule.curve, threshold, sizes)
 
     def read(
         self, expression: sp.csr_matrix, treated: np.ndarray, matches: np.ndarray
@@ -135,12 +147,13 @@ class DeltaRule:
         room = np.cumsum(np.r_[0, controls.lengths[rows] + np.diff(up_offsets)]).astype(np.int64)
         ids = np.empty(int(room[-1]), dtype=np.int32)
         lengths = np.zeros(len(rows), dtype=np.int64)
+        rises, falls = self._moves(up, 0), self._moves(down, 1)
         a, b, c = self.curve
 
         def work(start: int, stop: int) -> None:
             _apply(
                 controls.ids, controls.offsets, rows, up_ids, up_offsets, down_ids, down_offsets,
-                self.up, self.down, a, b, c, len(controls.vocabulary), room, ids, lengths, start, stop,
+                rises, falls, a, b, c, len(controls.vocabulary), room, ids, lengths, start, stop,
             )  # fmt: skip
 
         over_rows(work, len(rows))
@@ -148,17 +161,28 @@ class DeltaRule:
         _close_gaps(ids, room, offsets)
         return ids[: offsets[-1]], offsets
 
+    def _moves(self, lists: Sequence[np.ndarray], side: int) -> np.ndarray:
+        """Return how far each gene of rising (0) or falling (1) lists moves, one after another."""
+        if self.sizes is not None:
+            return self.sizes[side].of(lists)
+        medians = (self.up, self.down)[side]
+        places = [np.minimum(np.arange(len(each)), len(medians) - 1) for each in lists]
+        return medians[np.concatenate([*places, np.empty(0, dtype=np.int64)])]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able values."""
         arrays = {name: getattr(self, name).tolist() for name in ("scale", "up", "down")}
-        return {**arrays, "curve": list(self.curve), "threshold": self.threshold}
+        sizes = {} if self.sizes is None else {"sizes": [each.to_dict() for each in self.sizes]}
+        return {**arrays, "curve": list(self.curve), "threshold": self.threshold, **sizes}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DeltaRule:
         """Return the rule that :meth:`to_dict` wrote."""
         arrays = {name: np.asarray(values[name], dtype=np.float64) for name in ("scale", "up", "down")}
         a, b, c = values["curve"]
-        return cls(**arrays, curve=(a, b, c), threshold=values["threshold"])
+        rises, falls = map(ChangeSizes.from_dict, values["sizes"]) if "sizes" in values else (None, None)
+        sizes = (rises, falls) if rises is not None and falls is not None else None
+        return cls(**arrays, curve=(a, b, c), threshold=values["threshold"], sizes=sizes)
 
 
 def _differences(expression: sp.csr_matrix, treated: np.ndarray, matches: np.ndarray, block: int = 512) -> Any:
@@ -232,7 +256,7 @@ def _apply(
             value[r] = max(level + b * np.log(r + 1.0), 0.0)
         for j in range(up_offsets[i], up_offsets[i + 1]):
             g = up_ids[j]
-            size = up[min(j - up_offsets[i], len(up) - 1)]
+            size = up[j]
             if place[g] >= 0:
                 value[place[g]] += size
             else:
@@ -243,7 +267,7 @@ def _apply(
         for j in range(down_offsets[i], down_offsets[i + 1]):
             g = down_ids[j]
             if place[g] >= 0:
-                value[place[g]] -= down[min(j - down_offsets[i], len(down) - 1)]
+                value[place[g]] -= down[j]
                 fallen[place[g]] = True
         total = n + n_new
         order = np.argsort(-value[:total], kind="mergesort")  # stable: equal genes keep their order

@@ -32,6 +32,9 @@ class TrainConfig(Config):
     n_down: int = Field(12, ge=1)
     n_answer: int = Field(200, ge=1)
     delta_threshold: float = Field(1.5, gt=0)  # spreads of the control noise a listed gene must move by
+    delta_sizes: Literal["place", "gene"] = (
+        "place"  # how far a listed gene moves: by its place alone, or by gene, place and length of the list
+    )
     n_treated: int = Field(4, ge=1)  # cells treated alike averaged for a delta
     n_controls: int = Field(8, ge=1)  # matched controls averaged for a delta
     moved_weight: float = Field(4.0, ge=1)
@@ -39,7 +42,9 @@ class TrainConfig(Config):
         0.0, ge=0
     )  # annotation: loss weight of the cell's own genes, all together, beside the answer's
     name_dropout: float = Field(0.3, ge=0, lt=1)
-    split_by: str | None = None  # obs column whose groups stay whole; the perturbation column when left out; "condition": perturbation and context
+    split_by: str | None = (
+        None  # obs column whose groups stay whole; the perturbation column when left out; "condition": perturbation and context
+    )
     validation_share: float = Field(0.1, ge=0, lt=1)
 
     # optimisation

@@ -91,6 +91,7 @@ class PerturbationData:
         return DeltaRule.fit(
             self.expression, pools, self.match(treated, pools, rng), self.names[treated] == config.control,
             n_up=config.n_up, n_down=config.n_down, threshold=config.delta_threshold,
+            by_gene=config.delta_sizes == "gene",
         )  # fmt: skip
 
     def examples(
