@@ -87,7 +87,7 @@ def simulate_cytokines(
         Of a cell type and exposure, for training and again for the test.
     mean_shift : bool
         A world in which every cell responds by the sum of the singles' log fold changes: no interactions, no cells that do not respond. Control
-        cells moved by the sum of the mean changes are then the truth, up to noise.
+        cells moved by the sum of the mean changes are then the truth, but for what the logarithm of few counts bends.
 
     Raises
     ------

@@ -91,8 +91,7 @@ def train(
         **{
             "task": "perturbation_response", "model": model, "layer": layer, "seed": seed, "perturbation_key": perturbation_key,
             "control": control, "context_keys": tuple(context_keys), "match_by": tuple(match_by), "target": target.value,
-            "steps": sft_steps, "split_by": "condition", "validation_share": validation_share, "keep_best": validation_share > 0,
-            "moved_weight": 1.0, **given["sft"],
+            "steps": sft_steps, "split_by": "condition", "validation_share": validation_share, "moved_weight": 1.0, **given["sft"],
         }
     )  # fmt: skip
     stage: dict[str, Any] = {"recipe": None, "settings": None, "rewards": None}
@@ -178,6 +177,47 @@ def predict(
         n = len(written)
     what = "cells" if as_cells else "sentences"
     typer.echo(f"{n:,} {what} ({len(sentences):,} cells × {len(rows)} perturbations × {n_samples}) → {out}")
+
+
+@app.command("evaluate")
+def evaluate(
+    model: Path = typer.Argument(..., metavar="MODEL", help="Folder of a model trained on perturbation responses."),
+    cells: Path = typer.Argument(..., metavar="CELLS.h5ad", help="Held-out perturbed cells and controls of their contexts."),
+    out: Path = typer.Argument(..., metavar="OUT_FOLDER", help="scores.csv, summary.md, results.json."),
+    training: Path = typer.Option(
+        None, metavar="TRAINING.h5ad", help="What the model was trained on; baselines are fitted to it.", show_default=False
+    ),
+    library: Path = typer.Option(None, metavar="CSV", help="Perturbations that the model does not know.", show_default=False),
+    layer: str = typer.Option(None, help="'raw' for adata.raw, or a layer. [default: X]", show_default=False),
+    max_cells: int = typer.Option(500, min=2, help="Most cells of a side in distances."),
+    seed: int = typer.Option(0, min=0, help="Of answers and draws."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what OUT_FOLDER holds."),
+    config: Path | None = config_option(),
+) -> None:  # fmt: skip
+    """Hold a model against no change, means and the sum of singles on held-out conditions, and see what of its prompt it reads.
+
+    **Examples**
+
+    `c2s perturb evaluate runs/response/reinforced held_out.h5ad scores --training screen.h5ad`
+
+    `c2s perturb evaluate runs/response/supervised held_out.h5ad scores --training screen.h5ad --library more.csv`
+    """
+    from c2s.artefacts import spare_inputs, whole_folder
+    from c2s.cells.library import read_library
+    from c2s.cells.reading import read_cells
+    from c2s.models.cell_lm import load_cell_lm
+    from c2s.perturbation.evaluate import evaluate_responses
+
+    spare_inputs(out, *(path for path in (model, cells, training, library) if path is not None))
+    with whole_folder(out, overwrite=overwrite) as scratch:
+        known = load_cell_lm(model)
+        found = evaluate_responses(
+            known, read_cells(cells), training=None if training is None else read_cells(training),
+            library=None if library is None else read_library(library), layer=layer, max_cells=max_cells, seed=seed,
+        )  # fmt: skip
+        found.write(scratch)
+    typer.echo(found.markdown())
+    typer.echo(f"every condition: {out / 'scores.csv'}")
 
 
 def _by_part(changes: list[str]) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from c2s.cells.library import Perturbation
-from c2s.metrics.road import as_written
+from c2s.metrics.road import SentenceRoad
 from c2s.sentences.corpus import CellSentences
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def predict_cells(
     written = model.perturb(sentences, perturbations, n_samples=n_samples, seed=seed, temperature=temperature)
     spec, details = model.task("perturbation_response"), model.settings.perturbation
     assert details is not None  # perturb refuses a model without
-    cells = model.decoder.decode(as_written(written, spec.n_answer if spec.target == "sentence" else None))
+    cells = road_of(model)(written)
     rows = np.arange(len(sentences)).repeat(len(perturbations) * n_samples)
     names = np.tile(np.repeat([row.name for row in perturbations], n_samples), len(sentences))
     samples = np.tile(np.arange(n_samples), len(sentences) * len(perturbations))
@@ -78,6 +78,13 @@ def predict_cells(
         "n_samples": n_samples, "temperature": temperature, "target": spec.target,
     }  # fmt: skip
     return cells
+
+
+def road_of(model: CellLM) -> SentenceRoad:
+    """Return the road that real cells go to be like those a response model writes: encoded, cut and decoded by what it was trained with."""
+    spec = model.task("perturbation_response")
+    n_genes = spec.n_answer if spec.target == "sentence" else None
+    return SentenceRoad(model.decoder, model.vocabulary, model.background, n_genes)
 
 
 def _spread(matrix: object, n_samples: int) -> np.ndarray:

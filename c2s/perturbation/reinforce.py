@@ -69,6 +69,25 @@ def reinforce_responses(
     from c2s.engines.rl.run import reinforce
 
     rewards = rewards or RewardConfig(verifier=recipe.flat_groups == "hybrid")
+    check_second_stage(recipe, settings, rewards)
+    problem, _ = response_problem(
+        model, sentences, validation=validation, library=library, config=rewards, seed=settings.seed
+    )
+    settings = settings.with_(max_tokens=model.response_constraint().max_length)
+    run = reinforce(
+        problem, recipe=recipe, settings=settings, out=out, resume=resume, overwrite=overwrite, progress=progress
+    )
+    return _kept(model, run.model, Path(out))
+
+
+def check_second_stage(recipe: Recipe, settings: RunSettings, rewards: RewardConfig) -> None:
+    """Refuse what cannot be reinforced, before anything is trained.
+
+    Raises
+    ------
+    ConfigError
+        Fewer than 3 answers a prompt, groups that a batch would cut in two, or a verdict that the recipe does not read.
+    """
     if settings.answers < MIN_SAMPLES or settings.eval_answers < MIN_SAMPLES:
         msg = f"answers={settings.answers} and eval_answers={settings.eval_answers}; the energy distance needs at least {MIN_SAMPLES} answers a prompt"
         raise ConfigError(msg)
@@ -78,14 +97,6 @@ def reinforce_responses(
     if rewards.verifier and recipe.flat_groups != "hybrid":
         msg = f"rewards.verifier is read by recipes with flat_groups='hybrid', not by flat_groups={recipe.flat_groups!r}; leave it out"
         raise ConfigError(msg)
-    problem, _ = response_problem(
-        model, sentences, validation=validation, library=library, config=rewards, seed=settings.seed
-    )
-    settings = settings.with_(max_tokens=model.response_constraint().max_length)
-    run = reinforce(
-        problem, recipe=recipe, settings=settings, out=out, resume=resume, overwrite=overwrite, progress=progress
-    )
-    return _kept(model, run.model, Path(out))
 
 
 def _kept(model: CellLM, policy: object, folder: Path) -> CellLM:

@@ -15,7 +15,7 @@ from c2s.cells.reading import complete_column
 from c2s.errors import ArtefactError, ConfigError
 from c2s.models.cell_lm import CellLM, load_cell_lm
 from c2s.perturbation.problem import RewardConfig
-from c2s.perturbation.reinforce import reinforce_responses
+from c2s.perturbation.reinforce import check_second_stage, reinforce_responses
 from c2s.training.config import TrainConfig
 from c2s.training.perturbation_data import CONDITION, held_out_cells
 from c2s.training.run import train
@@ -79,6 +79,8 @@ def train_responses(
     if recipe is not None and CONDITION in cells.obs:
         msg = "obs has a column 'condition', by which cells would be split; rename it"
         raise ConfigError(msg)
+    if recipe is not None and settings is not None:
+        check_second_stage(recipe, settings, rewards or RewardConfig(verifier=recipe.flat_groups == "hybrid"))
     folder = Path(out)
     first, second = folder / SUPERVISED, folder / REINFORCED
     if resume and not first.is_dir():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,9 +204,21 @@ def fit(
     checkpoint = _last_checkpoint(folder) if resume else None
     if resume and checkpoint is None:
         logger.warning("no checkpoint in %s: training starts from the beginning", folder)
-    with no_bars():
+    with no_bars(), _no_word_of_tied_weights():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return [{k: v for k, v in row.items() if isinstance(v, int | float)} for row in trainer.state.log_history]
+
+
+@contextmanager
+def _no_word_of_tied_weights() -> Iterator[None]:
+    """Leave out that the output layer is not in a checkpoint: it is the embedding's own."""
+    log = logging.getLogger("transformers.trainer")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

@@ -63,7 +63,7 @@ def test_annotate_mistakes(c2s, files, tmp_path, file):
 
 def test_perturb_writes_what_python_returns_and_decode_reads_it(c2s, files, tmp_path):
     ran = c2s(
-        "perturb", tiny.run_folder(), files / "cells.h5ad", files / "drugs.csv", tmp_path / "after", "--n-samples", 2, "--seed", 3,
+        "perturb", "predict", tiny.run_folder(), files / "cells.h5ad", files / "drugs.csv", tmp_path / "after", "--n-samples", 2, "--seed", 3,
     )  # fmt: skip
     assert ran.code == 0, ran.err
     rows = len(tiny.simulated().library)
@@ -82,27 +82,30 @@ def test_perturb_writes_what_python_returns_and_decode_reads_it(c2s, files, tmp_
 
 def test_perturb_mistakes(c2s, files, tmp_path):
     out = tmp_path / "after"
-    error = c2s("perturb", tiny.annotation_folder(), files / "cells.h5ad", files / "drugs.csv", out).error
+    error = c2s("perturb", "predict", tiny.annotation_folder(), files / "cells.h5ad", files / "drugs.csv", out).error
     assert "c2s train --task perturbation_response" in error
     assert (
         "cannot read the library"
-        in c2s("perturb", tiny.run_folder(), files / "cells.h5ad", files / "no.csv", out).error
+        in c2s("perturb", "predict", tiny.run_folder(), files / "cells.h5ad", files / "no.csv", out).error
     )
     cells = tiny.simulated().screening.copy()
     del cells.obs["ifn"]
     cells.write_h5ad(tmp_path / "untagged.h5ad")
-    assert "obs has no column 'ifn'" in c2s("perturb", tiny.run_folder(), tmp_path / "untagged.h5ad", files / "drugs.csv", out).error  # fmt: skip
+    assert "obs has no column 'ifn'" in c2s("perturb", "predict", tiny.run_folder(), tmp_path / "untagged.h5ad", files / "drugs.csv", out).error  # fmt: skip
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     for more in ((), ("--overwrite",)):
-        ran = c2s("perturb", tiny.run_folder(), files / "cells.h5ad", files / "drugs.csv", tmp_path / "full", *more)
+        ran = c2s(
+            "perturb", "predict", tiny.run_folder(), files / "cells.h5ad", files / "drugs.csv", tmp_path / "full", *more
+        )
         assert ran.error
     assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("verb", ["annotate", "perturb"])
+@pytest.mark.parametrize("verb", ["annotate", "perturb predict", "perturb evaluate"])
 def test_help_has_an_example(c2s, verb):
-    ran = c2s(verb, "--help")
+    words = verb.split()
+    ran = c2s(*words, "--help")
     assert ran.code == 0
     assert f"c2s {verb} runs/" in " ".join(ran.out.split())
 

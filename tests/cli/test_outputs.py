@@ -10,7 +10,7 @@ from tests import tiny
 FOLDER_VERBS = {
     "encode": ("encode", "no.h5ad"),
     "generate": ("generate", "no-model"),
-    "perturb": ("perturb", "no-model", "no.h5ad", "no.csv"),
+    "perturb": ("perturb", "predict", "no-model", "no.h5ad", "no.csv"),
 }
 FILE_VERBS = {"decode": ("decode", "no-corpus"), "annotate": ("annotate", "no-model", "no.h5ad")}
 
@@ -46,7 +46,7 @@ def test_a_verb_that_fails_leaves_the_older_result(c2s, files, tmp_path):
     assert c2s("encode", files / "cells.h5ad", out, "--n-genes", 3).code == 0
     assert c2s("encode", files / "absent.h5ad", out, "--overwrite").error
     again = (tiny.run_folder(), files / "cells.h5ad", files / "absent.csv")
-    assert c2s("perturb", *again, out, "--overwrite").error
+    assert c2s("perturb", "predict", *again, out, "--overwrite").error
     assert read_sentences(out).encoding.n_genes == 3
     assert c2s("encode", files / "cells.h5ad", out, "--n-genes", 4, "--overwrite", "--fit-decoder").code == 0
     assert read_sentences(out).encoding.n_genes == 4
@@ -61,7 +61,7 @@ def test_overwrite_spares_the_inputs(c2s, files, tmp_path):
     inside = out / "cells.h5ad"
     inside.write_bytes((files / "cells.h5ad").read_bytes())
     before = inside.read_bytes()
-    for arguments in (("encode", inside, out), ("perturb", tiny.run_folder(), inside, files / "drugs.csv", out),
+    for arguments in (("encode", inside, out), ("perturb", "predict", tiny.run_folder(), inside, files / "drugs.csv", out),
                       ("train", inside, out), ("annotate", tiny.run_folder(), inside, inside)):  # fmt: skip
         assert "is or holds" in c2s(*arguments, "--overwrite").error, arguments
     assert inside.read_bytes() == before

@@ -15,7 +15,7 @@ from c2s.cells.library import Perturbation, combined
 from c2s.models.cell_lm import CellLM
 from tests.tiny import tiny_preset
 
-N_GENES, CELLS = 80, 24
+N_GENES, WRITTEN, CELLS = 80, 32, 24
 UP, DOWN, STILL = range(4), range(4, 8), range(20, 80)
 ONE, OTHER, INERT = Perturbation("IFN-β 1a", targets=("G0", "unmeasured")), Perturbation("TNF", targets=("G4",)), Perturbation("saline")  # fmt: skip
 LIBRARY = [Perturbation("medium", role="vehicle"), ONE, OTHER, INERT, combined(ONE, OTHER)]
@@ -64,6 +64,16 @@ def _model(target: str) -> CellLM:
     with tiny_preset():
         return train(
             cells()[~validation()].copy(), folder, library=LIBRARY, model="c2s-tiny", target=target, perturbation_key="given",
-            control="medium", context_keys=("line",), n_genes=8, n_answer=N_GENES, n_up=4, n_down=4, steps=30, batch_size=8,
+            control="medium", context_keys=("line",), n_genes=8, n_answer=WRITTEN, n_up=4, n_down=4, steps=30, batch_size=8,
             learning_rate=1e-2, moved_weight=1.0, name_dropout=0.0, validation_share=0.0, threads=1, progress=False,
         )  # fmt: skip
+
+
+def renamed(known: CellLM) -> CellLM:
+    """Return a model that reads the columns ``cytokine`` and ``cell_type`` instead of ``given`` and ``line``."""
+    details = known.settings.perturbation
+    assert details is not None
+    told = details.with_(perturbation_key="cytokine", context_keys=("cell_type",), match_by=("cell_type",))
+    return CellLM(
+        known.model, known.tokens, known.background, known.settings.with_(perturbation=told), decoder=known.decoder
+    )

@@ -17,7 +17,7 @@ from c2s.perturbation.predict import predict_cells
 from c2s.perturbation.problem import RewardConfig, answer_reader, prompt_text, prompt_tokenizer, response_problem
 from c2s.perturbation.reinforce import reinforce_responses
 from c2s.perturbation.rewards import Conditions
-from tests.perturbation.planted import DOWN, LIBRARY, N_GENES, STILL, UP, cells, model, validation
+from tests.perturbation.planted import DOWN, LIBRARY, N_GENES, STILL, UP, WRITTEN, cells, model, validation
 
 SMALL = RunSettings(
     steps=12, prompts=4, answers=6, batch_size=24, learning_rate=3e-3, eval_every=12, eval_answers=12, keep_rollouts=False
@@ -65,7 +65,7 @@ def test_answers_are_read_as_perturb_writes_them(target):
     known = model(target)
     controls = known.encode(cells()[:5].copy())
     predicted = predict_cells(known, controls, LIBRARY[1:3], seed=4)
-    read = answer_reader(known, controls, n_answer=N_GENES if target == "sentence" else None)
+    read = answer_reader(known, controls, n_answer=WRITTEN if target == "sentence" else None)
     written = known.perturb(controls, LIBRARY[1:3], seed=4)
     if target == "sentence":
         ids = [[*known.tokens.gene_tokens[written.row(i)], known.tokens.marks["end"]] for i in range(len(written))]
@@ -108,7 +108,7 @@ def test_the_energy_reward_is_minus_the_energy_distance_to_the_conditions_cells(
     answers = [[*known.tokens.gene_tokens[np.random.default_rng(i).permutation(N_GENES)], 1] for i in range(6)]
     told = {name: [row[name]] * 6 for name in ("condition", "control", "paired")}
     found = problem.rewards[0](prompts=[row["prompt"]] * 6, completions=[""] * 6, completion_ids=answers, **told)
-    read = answer_reader(known, sentences, n_answer=N_GENES)(answers, [row["control"]] * 6)
+    read = answer_reader(known, sentences, n_answer=WRITTEN)(answers, [row["control"]] * 6)
     chosen = conditions.programme
     x, y = (each[:, chosen] / conditions.scale[chosen] for each in (read, conditions.cells[n]))
     spread = np.mean([np.linalg.norm(a - b) for i, a in enumerate(y) for j, b in enumerate(y) if i != j])
@@ -126,7 +126,7 @@ def test_likeness_to_one_cell_is_there_to_be_compared_with(kind):
     assert len(values) == 3 and np.isfinite(values).all() and (max(values) <= (0 if kind == "squared_error" else 1))
 
 
-def test_nine_tenths_of_real_cells_pass_verdict_and_penalty():
+def test_nine_tenths_of_real_cells_or_more_pass_verdict_and_penalty():
     known = model()
     problem, conditions = problem_of(verifier=True, still_weight=1.0)
     sentences = known.encode(cells())
@@ -138,8 +138,8 @@ def test_nine_tenths_of_real_cells_pass_verdict_and_penalty():
         told = {"condition": [number] * len(rows), "control": rows.tolist(), "completion_ids": answers}
         verdicts = problem.verifier(prompts=[""] * len(rows), completions=[""] * len(rows), **told)
         penalties = problem.rewards[1](prompts=[""] * len(rows), completions=[""] * len(rows), **told)
-        assert np.mean(verdicts) == pytest.approx(0.9, abs=0.06)
-        assert np.mean(np.array(penalties) == 0) == pytest.approx(0.9, abs=0.06)
+        assert np.mean(verdicts) > 0.84  # more where cells tie at the limit
+        assert np.mean(np.array(penalties) == 0) > 0.84
     # a control cell has not moved the way ONE moves cells
     number = conditions.places[("HeLa", LIBRARY[1].name)]
     rows = np.flatnonzero((names == "medium") & (lines == "HeLa"))
