@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.card import Figure, write_card
 from c2s.artefacts import read_json
-from c2s.stats import bootstrap_interval
+from c2s.stats import bootstrap_interval, mean_interval
 
 SHOWN = {  # metric → is more better
     "scFID": False, "energy distance": False, "MMD², unbiased": False, "energy distance, off-programme genes": False,
@@ -28,8 +28,8 @@ FIRST, SECOND, SUM, SHIFT, CEILING = (
 
 def report(made: Path) -> None:
     """Write the card of all runs kept in ``made``."""
-    table, seconds, commits = read(made)
-    figures: list[Figure] = []
+    table, told, seconds, commits = read(made)
+    figures: list[Figure] = [figure for world in table["world"].unique() for figure in gaps(str(world), told)]
     for (world, tier), part in table.groupby(["world", "tier"], sort=False):
         for metric in SHOWN:
             figures += [mean_of(rows, world, tier, row, metric) for row, rows in part.groupby("row", sort=False)]
@@ -54,19 +54,49 @@ def report(made: Path) -> None:
     )  # fmt: skip
 
 
-def read(made: Path) -> tuple[pd.DataFrame, float, set[str]]:
-    """Return a line a condition, what all runs cost, and the commits that made them."""
+def read(made: Path) -> tuple[pd.DataFrame, pd.DataFrame, float, set[str]]:
+    """Return a line a condition, a line a swap gap of each model, what all runs cost, and the commits that made them."""
     lines: list[dict[str, Any]] = []
+    swapped: list[dict[str, Any]] = []
     seconds, commits = 0.0, set()
     for path in sorted(made.glob("*/*.json")):
         run = read_json(path)
         seconds += run["cpu_seconds"]
         commits.add(str(run["commit"]))
         lines += [{"world": run["world"], "row": run["row"], "seed": run["seed"], **line} for line in run["scores"]]
+        known = {"world": run["world"], "row": run["row"], "seed": run["seed"]}
+        swapped += [{**known, "gap": name, "value": value} for name, value in run["record"].get("gaps", {}).items()]
     if not lines:
         msg = f"nothing has been made in {made.name}/"
         raise SystemExit(msg)
-    return pd.DataFrame(lines), seconds, commits
+    return (
+        pd.DataFrame(lines),
+        pd.DataFrame(swapped, columns=["world", "row", "seed", "gap", "value"]),
+        seconds,
+        commits,
+    )
+
+
+def gaps(world: str, told: pd.DataFrame) -> Iterable[Figure]:
+    """Yield each swap gap of both stages, and whether that of the perturbation has not fallen."""
+    own = told[told["world"] == world].dropna(subset=["value"])
+    for (row, gap), part in own.groupby(["row", "gap"], sort=False):
+        values, seeds = part["value"].to_numpy(float), sorted(map(int, part["seed"]))
+        interval = mean_interval(values) if len(values) > 1 else None
+        low, high = (float(interval.low), float(interval.high)) if interval else (None, None)
+        yield Figure(
+            f"{world}, {row}: {gap}, nats a token", float(values.mean()), low, high, n=len(values), seeds=seeds
+        )
+    wide = own[own["gap"] == "swap gap, perturbation"].pivot_table(index="seed", columns="row", values="value")
+    if {FIRST, SECOND} <= set(wide.columns) and len(both := wide[[FIRST, SECOND]].dropna()):
+        difference = (both[SECOND] - both[FIRST]).to_numpy(float)
+        interval = mean_interval(difference) if len(difference) > 1 else None
+        low, high = (float(interval.low), float(interval.high)) if interval else (None, None)
+        met = bool((difference.mean() if high is None else high) >= 0)
+        yield Figure(
+            f"{world}: swap gap of the perturbation, {SECOND} less {FIRST}", float(difference.mean()), low, high, n=len(both),
+            seeds=[int(seed) for seed in both.index], bar="not below 0: interval reaches 0", met=met, reason=None if met else "the gap has fallen",
+        )  # fmt: skip
 
 
 def mean_of(rows: pd.DataFrame, world: str, tier: str, row: str, metric: str) -> Figure:

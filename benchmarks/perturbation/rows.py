@@ -26,6 +26,7 @@ from c2s.models.cell_lm import CellLM, load_cell_lm
 from c2s.perturbation.predict import predict_cells
 from c2s.perturbation.problem import RewardConfig
 from c2s.perturbation.reinforce import reinforce_responses
+from c2s.perturbation.swap import swap_gaps
 from c2s.perturbation.two_stages import held_out_conditions
 from c2s.training.config import TrainConfig
 from c2s.training.run import train
@@ -131,7 +132,9 @@ class Models:
 
     def _told(self, world: World, model: CellLM, seed: int) -> Told:
         cells = predict_cells(model, controls_of(world), perturbations_of(world), seed=seed)
-        return Told(asked_only(world, cells), {"training": model.settings.training})
+        gaps = swap_gaps(model, world.test, library=world.library, n_treated=32, n_controls=64, seed=seed)
+        found = {gap.metric: None if np.isnan(gap.value) else gap.value for gap in gaps}
+        return Told(asked_only(world, cells), {"training": model.settings.training, "gaps": found})
 
 
 def models_in(folder: Path | None) -> Models:

@@ -25,6 +25,14 @@ class Sizes(StrEnum):
     gene = "gene"
 
 
+class Pairing(StrEnum):
+    """Which of the controls that agree a treated cell is paired with."""
+
+    random = "random"
+    nearest = "nearest"
+    transport = "transport"
+
+
 class Target(StrEnum):
     """Forms of a perturbation answer."""
 
@@ -51,6 +59,9 @@ def train(
     context_keys: list[str] = typer.Option([], "--context-key", help="Column told to the model as context; repeat it."),
     match_by: list[str] = typer.Option(
         [], help="Further column on which controls must agree (donor, cell type); repeat it."
+    ),
+    pairing: Pairing = typer.Option(
+        Pairing.random, help="Controls of those that agree: any, the most alike, or by optimal transport."
     ),
     labels_key: str = typer.Option("cell_type", help="Column of cell types (annotation, generation)."),
     target: Target = typer.Option(
@@ -119,7 +130,7 @@ def train(
 
     settings = TrainConfig(
         task=task.value, model=model, layer=layer, seed=seed, n_genes=n_genes, labels_key=labels_key,
-        perturbation_key=perturbation_key, control=control, context_keys=tuple(context_keys), match_by=tuple(match_by),
+        perturbation_key=perturbation_key, control=control, context_keys=tuple(context_keys), match_by=tuple(match_by), pairing=pairing.value,
         target=target.value, n_up=n_up, n_down=n_down, n_answer=n_answer, delta_threshold=delta_threshold, delta_sizes=delta_sizes.value,
         n_treated=n_treated, n_controls=n_controls, moved_weight=moved_weight, prompt_weight=prompt_weight, name_dropout=name_dropout,
         split_by=split_by, validation_share=validation_share, steps=steps, batch_size=batch_size,

@@ -27,6 +27,9 @@ class TrainConfig(Config):
     control: str = "control"
     context_keys: tuple[str, ...] = ()
     match_by: tuple[str, ...] = ()  # further columns on which controls must agree; context_keys always do
+    pairing: Literal["random", "nearest", "transport"] = (
+        "random"  # which controls of those that agree: any, the most alike, by optimal transport
+    )
     target: Literal["delta", "sentence"] = "delta"
     n_up: int = Field(12, ge=1)
     n_down: int = Field(12, ge=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import scipy.sparse as sp
 
 from c2s.cells.library import Perturbation, check_library
 from c2s.cells.matching import match_controls, pool_alike
+from c2s.cells.pairing import nearest_controls, transport_controls
 from c2s.cells.reading import complete_column
 from c2s.errors import ConfigError, DataError
 from c2s.sentences.corpus import CellSentences
@@ -21,6 +23,7 @@ from c2s.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
+PAIRING_AXES = 20
 CONDITION = "condition"  # split_by: a perturbation in a context, where obs has no column of that name
 
 
@@ -69,10 +72,31 @@ class PerturbationData:
         control = np.flatnonzero(is_control & np.isin(self.is_validation, self.is_validation[treated]))
         if not len(control):
             control = np.flatnonzero(is_control & ~self.is_validation)
-        return match_controls(
-            self.sentences.obs, perturbed=treated, control=control, by=self.match_by, k=self.config.n_controls, rng=rng,
-            apart=pools,
-        )  # fmt: skip
+        obs, by, k = self.sentences.obs, self.match_by, self.config.n_controls
+        matches = match_controls(obs, perturbed=treated, control=control, by=by, k=k, rng=rng, apart=pools)
+        if self.config.pairing == "random":
+            return matches
+        for name in set(self.names[treated]) - {
+            self.config.control
+        }:  # vehicle cells keep theirs, which none of their pool is among
+            rows = np.flatnonzero(self.names[treated] == name)
+            if self.config.pairing == "nearest":
+                found = nearest_controls(self.vectors, obs, perturbed=treated[rows], control=control, by=by, k=k)
+            else:
+                found = transport_controls(
+                    self.vectors, obs, perturbed=treated[rows], control=control, by=by, k=k, rng=rng
+                )
+            matches[rows] = found
+        return matches
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """Coordinates of all cells by which they are paired, (n_cells, 20 or fewer): principal axes of the training side's cells."""
+        from sklearn.decomposition import TruncatedSVD
+
+        n = min(PAIRING_AXES, min(self.expression.shape) - 1)
+        axes = TruncatedSVD(n, random_state=self.config.seed).fit(self.expression[~self.is_validation])
+        return np.asarray(axes.transform(self.expression))
 
     def pool(self, treated: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return pools of cells treated alike, shape (m, n_treated), from the same side of the split."""

@@ -56,7 +56,8 @@ def test_every_setting_reaches_the_run(c2s, tmp_path):
     """Settings that all differ from the defaults come out of ``--dry-run`` as they went in."""
     words = {
         "task": "cell_generation", "model": "runs/m", "layer": "raw", "labels_key": "a", "perturbation_key": "b",
-        "control": "c", "context_keys": ["d"], "match_by": ["e"], "target": "sentence", "split_by": "f",
+        "control": "c", "context_keys": ["d"], "match_by": ["e"], "target": "sentence", "split_by": "f", "pairing": "nearest",
+        "delta_sizes": "gene", "keep_best": True,
     }  # fmt: skip
     numbers = {
         name: value + 1 if isinstance(value, int) else value * 1.25

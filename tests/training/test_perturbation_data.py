@@ -304,3 +304,37 @@ def test_a_control_without_another_one_is_a_control_only(cells, simulated):
     treated = data.rows(validation=False)
     assert vehicle[0] not in treated
     assert data.match(treated, data.pool(treated, rng()), rng()).shape[0] == len(treated)
+
+
+@pytest.mark.parametrize("pairing", ["nearest", "transport"])
+def test_controls_can_be_the_most_alike(cells, simulated, pairing):
+    data = prepare(*cells, simulated.training_library, config(pairing=pairing, match_by=("cell_type",), n_controls=4))
+    treated = data.rows(validation=False)
+    pools = data.pool(treated, rng())
+    matches = data.match(treated, pools, rng())
+    obs = data.sentences.obs
+    assert (data.names[matches] == "DMSO").all() and not data.is_validation[matches].any()
+    for key in ("ifn", "cell_type"):
+        values = obs[key].astype(str).to_numpy()
+        assert (values[matches] == values[treated][:, None]).all()
+    drugged = data.names[treated] != "DMSO"
+    at_random = prepare(*cells, simulated.training_library, config(match_by=("cell_type",), n_controls=4)).match(treated, pools, rng())  # fmt: skip
+
+    def distance(found):
+        return np.linalg.norm(data.vectors[found[drugged]] - data.vectors[treated[drugged]][:, None], axis=-1).mean()
+
+    assert distance(matches) < 0.97 * distance(at_random)
+    assert not (np.isin(matches[~drugged], treated[~drugged]) & (matches[~drugged] == treated[~drugged][:, None])).any()
+    again = data.match(treated, pools, rng(1))
+    assert (again[drugged] == matches[drugged]).all() == (pairing == "nearest")  # drawn anew by transport
+
+
+def test_conditions_can_be_held_out_whole(cells, simulated):
+    data = prepare(*cells, simulated.training_library, config(split_by="condition"))
+    key = pd.Series(list(zip(data.names, data.sentences.obs["ifn"].astype(str))))
+    assert (pd.Series(data.is_validation).groupby(key).nunique() == 1).all()
+    assert not data.is_validation[data.names == "DMSO"].any()
+    held = set(key[data.is_validation])
+    assert 0 < len(held) < len(set(key)) / 2
+    # a drug held out in one context is trained on in the other
+    assert any((name, other) not in held for name, ifn in held for other in ("low", "none") if other != ifn)
