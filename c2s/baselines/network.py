@@ -146,7 +146,7 @@ class NetworkAnnotator(CountsAnnotator):
             for step in range(steps):
                 network.train()
                 for group in optimizer.param_groups:
-                    group["lr"] = setting["learning_rate"] * _schedule(step, steps)
+                    group["lr"] = setting["learning_rate"] * warm_up_and_cosine(step, steps)
                 rows = next(batches)
                 loss = F.cross_entropy(network(*_placed(tokens.batch(rows), where)), targets[rows])
                 optimizer.zero_grad()
@@ -213,7 +213,7 @@ def _batches(rows: NDArray[np.intp], size: int, seed: int) -> Iterator[NDArray[n
             yield order[start : start + size]
 
 
-def _schedule(step: int, steps: int) -> float:
+def warm_up_and_cosine(step: int, steps: int) -> float:
     """Return the share of the learning rate: a linear rise over the first tenth, then half a cosine down to 0."""
     rise = max(1, round(WARM_UP * steps))
     if step < rise:

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from c2s.baselines.network import _schedule
+from c2s.baselines.network import warm_up_and_cosine
 from c2s.baselines.response_table import Array, Context, TrainingCells
 from c2s.baselines.responses import Block, ResponseBaseline, in_blocks
 from c2s.errors import ConfigError
@@ -124,7 +124,7 @@ class ScgenStyle(ResponseBaseline):
             torch.manual_seed(seed)
             network = _Autoencoder(start, width=self.width, latent=self.latent).to(where)
             optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=1e-4)
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, self.steps))
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_cosine(step, self.steps))
             for _ in range(self.steps):
                 rows = rng.integers(matrix.shape[0], size=self.batch_size)
                 loss = network.loss(torch.from_numpy(matrix[rows].toarray()).to(where), self.kl_weight)

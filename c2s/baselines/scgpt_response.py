@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from c2s.baselines.descriptors import Descriptors
-from c2s.baselines.network import SEARCH_SHARE, VALIDATION_SHARE, _schedule
+from c2s.baselines.network import SEARCH_SHARE, VALIDATION_SHARE, warm_up_and_cosine
 from c2s.baselines.response_table import Context, Pair, Rows, TrainingCells
 from c2s.baselines.responses import Block, ResponseBaseline, in_blocks
 from c2s.baselines.scgpt_arch import ScgptNetwork
@@ -198,7 +198,7 @@ class ScgptResponse(ResponseBaseline):
                 len(self._chosen), len(self._descriptors), width=self.width, heads=self.heads, layers=self.layers
             ).to(where)
             optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, steps))
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_cosine(step, steps))
             for _ in range(steps):
                 picked = rng.integers(len(pools), size=self.batch_size)
                 after = np.array([rng.choice(pools[one][1]) for one in picked])
