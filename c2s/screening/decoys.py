@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -117,8 +118,7 @@ def make_decoys(
             targets = tuple(dict.fromkeys(symbols[_alike(gene, novel, detection, rng)] for gene in wanted))
         else:
             targets = donors[int(rng.integers(len(donors)))].targets
-        shown = {"mechanism": like.mechanism, "dose": like.dose, "time": like.time}
-        decoys.append(Perturbation(name, targets=targets, role="decoy", **shown))
+        decoys.append(replace(like, name=name, targets=targets, role="decoy", smiles="", parts=()))
     return decoys
 
 
