@@ -10,6 +10,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 
 from benchmarks.perturbation.worlds import World
 from c2s.baselines.additive import SumOfSingles
@@ -75,8 +76,7 @@ def of_baseline(make: Callable[[], ResponseBaseline], *, shuffled: bool = False)
                 within=tuple(world.keys["context_keys"]), seed=seed,  # type: ignore[arg-type]
             )  # fmt: skip
         fitted = make().fit(known, library=world.library, seed=seed, **world.keys)  # type: ignore[arg-type]
-        controls, wanted = controls_of(world), perturbations_of(world)
-        return Told(asked_only(world, fitted.predict(world.road(controls), wanted, seed=seed)), {})
+        return Told(foretold(world, lambda controls, asked: fitted.predict(world.road(controls), asked, seed=seed)), {})
 
     return row
 
@@ -131,10 +131,10 @@ class Models:
         return TrainConfig(seed=seed, **world.keys, **{**TRAINING, **world.training_settings})  # type: ignore[arg-type]
 
     def _told(self, world: World, model: CellLM, seed: int) -> Told:
-        cells = predict_cells(model, controls_of(world), perturbations_of(world), seed=seed)
+        cells = foretold(world, lambda controls, asked: predict_cells(model, controls, asked, seed=seed))
         gaps = swap_gaps(model, world.test, library=world.library, n_treated=32, n_controls=64, seed=seed)
         found = {gap.metric: None if np.isnan(gap.value) else gap.value for gap in gaps}
-        return Told(asked_only(world, cells), {"training": model.settings.training, "gaps": found})
+        return Told(cells, {"training": model.settings.training, "gaps": found})
 
 
 def models_in(folder: Path | None) -> Models:
@@ -159,20 +159,14 @@ BASELINES: dict[str, Row] = {
 MODELS = ("supervised", "supervised + GRPO")
 
 
-def controls_of(world: World) -> ad.AnnData:
-    """Return the control cells that are asked about: those of the test."""
-    return world.test[(world.tiers == "control").to_numpy()].copy()
-
-
-def perturbations_of(world: World) -> list[Perturbation]:
-    """Return the perturbations of held-out conditions."""
-    names = set(world.test.obs[str(world.keys["perturbation_key"])].astype(str)) - {world.keys["control"]}
-    return [row for row in world.library if row.name in names]
-
-
-def asked_only(world: World, cells: ad.AnnData) -> ad.AnnData:
-    """Return the predicted cells of conditions that are held out; a perturbation is foretold in all contexts."""
-    keys = [*world.keys["context_keys"], world.keys["perturbation_key"]]  # type: ignore[misc]
-    asked = set(zip(*(world.test.obs[key].astype(str) for key in keys)))
-    kept = [key in asked for key in zip(*(cells.obs[key].astype(str) for key in keys))]
-    return cells[np.array(kept)].copy()
+def foretold(world: World, predict: Callable[[ad.AnnData, list[Perturbation]], ad.AnnData]) -> ad.AnnData:
+    """Return predicted cells of every held-out condition: the test's controls of its context, after what is held out there."""
+    obs, name = world.test.obs, str(world.keys["perturbation_key"])
+    contexts = pd.Series(list(zip(*(obs[key].astype(str) for key in world.keys["context_keys"]))), index=obs.index)  # type: ignore[attr-defined]
+    is_control = (world.tiers == "control").to_numpy()
+    found = []
+    for context in sorted(set(contexts[~is_control])):
+        here = (contexts == context).to_numpy()
+        asked = set(obs.loc[here & ~is_control, name].astype(str))
+        found.append(predict(world.test[here & is_control].copy(), [row for row in world.library if row.name in asked]))
+    return ad.concat(found)
