@@ -55,6 +55,7 @@ def test_beats_no_change_on_planted_shifts(fitted, cells):
             assert error < 0.5 * np.mean(effect(each, donor) ** 2)
 
 
+@pytest.mark.slow
 def test_a_target_that_is_not_measured_reaches_the_network_by_its_name(cells):
     far = [Perturbation("a", targets=("IFNAR1",)), Perturbation("b")]
     fitted = ScgptResponse(**SMALL).fit(cells, **FIT, library=far)
@@ -94,6 +95,7 @@ def test_genes_beyond_the_variable_ones_keep_the_value_of_the_control(cells):
     assert np.abs(found - np.repeat(controls.X.toarray(), 2, axis=0))[:, fitted._chosen].min() > 0
 
 
+@pytest.mark.slow
 def test_the_rate_is_searched_by_pearson_delta(cells):
     fitted = ScgptResponse(**{**SMALL, "learning_rates": (1e-6, 1e-2)}).fit(cells, **FIT, library=LIBRARY)
     assert [trial["learning_rate"] for trial in fitted.search_] == [1e-6, 1e-2]

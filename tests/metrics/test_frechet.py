@@ -72,6 +72,7 @@ def test_extrapolation_takes_out_nine_tenths_of_the_bias(moved):
     assert abs(ours.mean()) < 0.1 * plain.mean() + 2 * standard_error
 
 
+@pytest.mark.slow
 def test_interval_of_two_halves_holds_zero_and_of_moved_cells_does_not():
     rng = np.random.default_rng(3)
     held = 0
@@ -84,6 +85,7 @@ def test_interval_of_two_halves_holds_zero_and_of_moved_cells_does_not():
     assert moved.low < moved.value < moved.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wider", "moved"), [(1.0, 0.0), (1.1, 0.15)])
 def test_intervals_are_as_wide_as_estimates_spread_near_zero_and_above(wider, moved):
     rng = np.random.default_rng(6)

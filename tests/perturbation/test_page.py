@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.perturbation.planted import LIBRARY, cells, model, renamed, validation
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guide" / "perturb.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_code_of_the_page_runs(capsys):
     screen = cells().copy()
     screen.obs = screen.obs.rename(columns={"given": "cytokine", "line": "cell_type"})

@@ -148,6 +148,7 @@ def test_nine_tenths_of_real_cells_or_more_pass_verdict_and_penalty():
     assert np.mean(problem.verifier(prompts=[""] * len(rows), completions=[""] * len(rows), **told)) < 0.05
 
 
+@pytest.mark.slow
 def test_a_reinforced_model_is_nearer_to_real_cells_and_used_like_the_first(tmp_path):
     known = model()
     weights = {name: value.clone() for name, value in known.model.state_dict().items()}
@@ -175,6 +176,7 @@ def test_a_reinforced_model_is_nearer_to_real_cells_and_used_like_the_first(tmp_
     assert distance(better) < 0.9 * distance(known)
 
 
+@pytest.mark.slow
 def test_hero_joins_verdict_and_score(tmp_path):
     known = model()
     chosen = recipe("scalerl", flat_groups="hybrid", interrupt=False, drop_mastered=None, staleness=None)
