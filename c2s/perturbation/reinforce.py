@@ -70,14 +70,15 @@ def reinforce_responses(
 
     rewards = rewards or RewardConfig(verifier=recipe.flat_groups == "hybrid")
     check_second_stage(recipe, settings, rewards)
-    problem, _ = response_problem(
+    problem, conditions = response_problem(
         model, sentences, validation=validation, library=library, config=rewards, seed=settings.seed
     )
     settings = settings.with_(max_tokens=model.response_constraint().max_length)
     run = reinforce(
         problem, recipe=recipe, settings=settings, out=out, resume=resume, overwrite=overwrite, progress=progress
     )
-    return _kept(model, run.model, Path(out))
+    rewarded = [model.vocabulary.symbols[gene] for gene in conditions.programme]
+    return _kept(model, run.model, Path(out), rewarded)
 
 
 def check_second_stage(recipe: Recipe, settings: RunSettings, rewards: RewardConfig) -> None:
@@ -99,12 +100,13 @@ def check_second_stage(recipe: Recipe, settings: RunSettings, rewards: RewardCon
         raise ConfigError(msg)
 
 
-def _kept(model: CellLM, policy: object, folder: Path) -> CellLM:
+def _kept(model: CellLM, policy: object, folder: Path, rewarded: list[str]) -> CellLM:
     """Write the reinforced weights as a c2s model in ``folder/model``, and return it."""
     from c2s.engines.rl.pipeline import policy_copy
 
     record = read_json(folder / "run.json")
-    told = {**model.settings.training, "reinforced": {name: record[name] for name in ("steps", "seconds", "cause")}}
+    made = {**{name: record[name] for name in ("steps", "seconds", "cause")}, "programme": rewarded}
+    told = {**model.settings.training, "reinforced": made}
     found = CellLM(
         policy_copy(policy), model.tokens, model.background, model.settings.with_(training=told), decoder=model.decoder,
         responses=model.responses,

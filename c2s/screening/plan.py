@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from c2s.artefacts import hash_of
+from c2s.cells.genes import listed
 from c2s.cells.library import Perturbation, check_library
 from c2s.cells.reading import complete_column, require_column
 from c2s.errors import ConfigError, DataError, ModelError
@@ -17,7 +18,7 @@ from c2s.models.cell_lm import CellLM
 from c2s.screening.config import ScreenConfig
 from c2s.screening.decoys import make_decoys, silent_perturbations, support_of
 from c2s.screening.measure import CONTEXT, UNIT, ScreenPlan
-from c2s.screening.programmes import load_programme, programme_ids
+from c2s.screening.programmes import Programme, load_programme, programme_ids
 from c2s.sentences.corpus import CellSentences
 from c2s.sentences.encode import encode
 
@@ -127,6 +128,18 @@ def foreign_contexts(model: CellLM, config: ScreenConfig) -> list[str]:
         return []
     trained = f"the model was trained with {config.context_key} = {', '.join(known)}, not with {' and '.join(foreign)}"
     return [f"{trained}: what it says there is a guess"]
+
+
+def rewarded_genes(model: CellLM, programme: Programme) -> list[str]:
+    """Return what to say of a programme whose genes the model was reinforced on: its hits are what it was paid for."""
+    paid = model.settings.training.get("reinforced", {}).get("programme", ())
+    shared = [gene for gene in programme.genes if gene in set(paid)]
+    if not shared:
+        return []
+    return [
+        f"the model was reinforced on {len(shared)} of the {len(programme.genes)} genes of {programme.name} ({listed(shared, 5)}): a hit may be what it was "
+        "rewarded for, which is circular; screen for genes it was not rewarded on, or use the supervised model"
+    ]
 
 
 def _screened_cells(model: CellLM, cells: AnnData, config: ScreenConfig) -> CellSentences:

@@ -25,7 +25,7 @@ from c2s.screening.effects import ScreenEffects
 from c2s.screening.hits import call_hits
 from c2s.screening.measure import CONTEXT, ScreenPlan, estimate_seconds, gather, run_blocks
 from c2s.screening.pathways import pathway_changes
-from c2s.screening.plan import foreign_contexts, make_plan
+from c2s.screening.plan import foreign_contexts, make_plan, rewarded_genes
 from c2s.screening.programmes import packaged_sets
 from c2s.screening.report import write_report
 from c2s.screening.rivals import Rivals
@@ -178,7 +178,10 @@ def finish(
         values = [getattr(row, column) for row in listed]
         if any(values):
             table.insert(place, column, values)
-    attrs = {**table.attrs, "notes": [*foreign_contexts(model, config), *table.attrs["notes"]]}
+    attrs = {
+        **table.attrs,
+        "notes": [*foreign_contexts(model, config), *rewarded_genes(model, plan.programme), *table.attrs["notes"]],
+    }
     details = model.settings.perturbation
     trained = [Perturbation.from_dict(row) for row in details.library] if details else []
     rivals = Rivals.of(
