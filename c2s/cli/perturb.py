@@ -102,7 +102,7 @@ def train(
 
         stage["recipe"] = chosen(recipe.value, **{**_fitting(recipe.value), **given["recipe"]})
         stage["settings"] = RunSettings(
-            **{"steps": grpo_steps, "seed": seed, "answers": 16, "eval_every": max(1, grpo_steps // 10), "keep_rollouts": False, **given["grpo"]}
+            **{"steps": grpo_steps, "seed": seed, "answers": 16, "learning_rate": 1e-4, "eval_every": max(1, grpo_steps // 10), "keep_rollouts": False, **given["grpo"]}
         )  # fmt: skip
         hybrid = stage["recipe"].flat_groups == "hybrid"
         stage["rewards"] = RewardConfig(**{"kind": reward.value, "verifier": hybrid, **given["reward"]})
