@@ -37,9 +37,10 @@ KEPT = (
 )  # fmt: skip
 FRECHET = 6  # leading components of scFID: a tenth of half of a condition's cells, so that the ceiling is measured in the same
 DIMENSIONS = 12  # of scFID and of the space of distances: a tenth of the cells of a condition
-NOT_ASKED = {  # a mean of this very perturbation needs it to have been seen, a sum of singles needs parts
-    "kang, unseen donor": ("control + sum of single shifts", "sum of single shifts, labels shuffled", "bilinear PCA", "ridge on descriptors", "neighbours by descriptors", "mean of training perturbations", "mean of the context"),
-    "kang, unseen cell type": ("control + sum of single shifts", "sum of single shifts, labels shuffled", "bilinear PCA", "ridge on descriptors", "neighbours by descriptors", "mean of training perturbations", "mean of the context"),
+SEEDS_OF = {"kang, unseen donor": (0, 1)}  # as many as there are donors
+NOT_ASKED = {  # rows that are the mean shift where one thing was given; the second stage, for which no condition is left to hold out
+    "kang, unseen donor": ("control + sum of single shifts", "sum of single shifts, labels shuffled", "bilinear PCA", "ridge on descriptors", "neighbours by descriptors", "mean of training perturbations", "mean of the context", "supervised + GRPO"),
+    "kang, unseen cell type": ("control + sum of single shifts", "sum of single shifts, labels shuffled", "bilinear PCA", "ridge on descriptors", "neighbours by descriptors", "mean of training perturbations", "mean of the context", "supervised + GRPO"),
 }  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def main() -> None:
             msg = f"no {', '.join(unknown)}; there are {', '.join(known)}"
             raise SystemExit(msg)
     for seed in SEEDS if asked.seeds is None else map(int, asked.seeds.split(",")):
-        for name in worlds:
+        for name in [each for each in worlds if seed in SEEDS_OF.get(each, SEEDS)]:
             wanted = [
                 row for row in rows if row not in NOT_ASKED.get(name, ()) and not path_of(name, row, seed).exists()
             ]

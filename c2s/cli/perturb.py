@@ -104,8 +104,7 @@ def train(
         stage["settings"] = RunSettings(
             **{"steps": grpo_steps, "seed": seed, "answers": 16, "learning_rate": 1e-4, "eval_every": max(1, grpo_steps // 10), "keep_rollouts": False, **given["grpo"]}
         )  # fmt: skip
-        hybrid = stage["recipe"].flat_groups == "hybrid"
-        stage["rewards"] = RewardConfig(**{"kind": reward.value, "verifier": hybrid, **given["reward"]})
+        stage["rewards"] = RewardConfig(**{"kind": reward.value, **given["reward"]})
     elif ignored := [part for part in PARTS[1:] if given[part]]:
         from c2s.errors import ConfigError
 

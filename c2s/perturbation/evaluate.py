@@ -16,13 +16,12 @@ from c2s.baselines.additive import SumOfSingles
 from c2s.baselines.responses import ResponseBaseline
 from c2s.baselines.shifts import ContextMean, NoChange, PerturbationMean, TrainMean
 from c2s.cells.library import Perturbation
-from c2s.cells.reading import complete_column
+from c2s.cells.reading import complete_column, refuse_repeated_cells
 from c2s.errors import DataError
-from c2s.metrics.perturbation import UNSCORED, response_scores, space_of
+from c2s.metrics.perturbation import UNSCORED, response_scores, space_of, summarised
 from c2s.perturbation.predict import predict_cells, road_of
 from c2s.perturbation.swap import swap_gaps
 from c2s.results import Result
-from c2s.stats import bootstrap_interval
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,14 +51,12 @@ class ResponseEvaluation:
 
     def table(self) -> pd.DataFrame:
         """Return means over conditions: a line a row and metric, with ``value``, ``low``, ``high`` and ``n``."""
-        lines = []
         known = self.scores[self.scores["metric"].isin(SHOWN)]
-        for (row, metric), part in known.groupby(["row", "metric"], sort=False):
-            values = part["value"].dropna().to_numpy(float)
-            found = bootstrap_interval(values) if len(values) > 1 else None
-            value = float(values.mean()) if len(values) else np.nan
-            low, high = (float(found.low), float(found.high)) if found else (np.nan, np.nan)
-            lines.append((row, metric, value, low, high, len(values)))
+        lines = [
+            (row, mean.metric, mean.value, np.nan if mean.low is None else mean.low, np.nan if mean.high is None else mean.high, mean.n)
+            for row, part in known.groupby("row", sort=False)
+            for mean in summarised(part)
+        ]  # fmt: skip
         return pd.DataFrame(lines, columns=["row", "metric", "value", "low", "high", "n"])
 
     def markdown(self) -> str:
@@ -130,6 +127,7 @@ def evaluate_responses(
         "context_keys": details.context_keys,
     }
     road = road_of(model)
+    refuse_repeated_cells(cells.obs_names)
     names = complete_column(cells.obs, details.perturbation_key, "perturbation_key")
     known = {row["name"]: Perturbation.from_dict(row) for row in details.library} | {row.name: row for row in library or ()}  # fmt: skip
     wanted = sorted(set(names) - {details.control})

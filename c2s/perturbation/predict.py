@@ -10,6 +10,7 @@ import pandas as pd
 
 from c2s.cells.library import Perturbation
 from c2s.metrics.road import SentenceRoad
+from c2s.models.answers import with_columns
 from c2s.sentences.corpus import CellSentences
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def predict_cells(
     -------
     AnnData
         ``X`` log1p CP10k, csr float32, decoded from the sentences that the model wrote; rows cell by cell, then perturbation, then sample.
-        ``obs``: the controls' columns with the model's perturbation column overwritten, ``control_cell`` (name of the control), ``sample``, and
+        ``obs``: the controls' columns (one called like those below is kept as ``cells_…``) with the model's perturbation column overwritten, ``control_cell`` (name of the control), ``sample``, and
         ``spread``: the root mean square over genes of the standard deviation between the samples of one cell and perturbation, log1p CP10k; NaN
         where there is one sample. ``uns["c2s_response"]`` says which model, seed and number of samples.
 
@@ -68,9 +69,8 @@ def predict_cells(
     names = np.tile(np.repeat([row.name for row in perturbations], n_samples), len(sentences))
     samples = np.tile(np.arange(n_samples), len(sentences) * len(perturbations))
     controls_of = sentences.obs.index.astype(str).to_numpy()[rows]
-    obs = sentences.obs.iloc[rows].assign(
-        **{details.perturbation_key: names, "control_cell": controls_of, "sample": samples, SPREAD: _spread(cells.X, n_samples)}
-    )  # fmt: skip
+    told = {"control_cell": controls_of, "sample": samples, SPREAD: _spread(cells.X, n_samples)}
+    obs = with_columns(sentences.obs, told, owner="cells", rows=rows).assign(**{details.perturbation_key: names})
     obs.index = pd.Index([f"{cell}|{name}|{sample}" for cell, name, sample in zip(controls_of, names, samples)])
     cells.obs = obs
     cells.uns["c2s_response"] = {

@@ -38,8 +38,9 @@ class RewardConfig(Config):
     kind : {"energy", "squared_error", "kendall"}
         Credit in the energy distance between a prompt's answers and real cells (the default), or likeness to one real cell, which is
         mean-seeking and here to be compared with.
-    verifier : bool
-        Whether the answer moved the right way, as the binary part of a recipe with ``flat_groups="hybrid"`` (HERO).
+    verifier : bool, optional
+        Whether the answer moved the right way, as the binary part of a recipe with ``flat_groups="hybrid"`` (HERO). Left out: with those
+        recipes and no others.
     still_weight : float
         Of the penalty for moving genes that no training perturbation moves; 0 leaves it out.
     programme : tuple of str
@@ -53,7 +54,7 @@ class RewardConfig(Config):
     """
 
     kind: Literal["energy", "squared_error", "kendall"] = "energy"
-    verifier: bool = True
+    verifier: bool | None = None
     still_weight: float = Field(0.1, ge=0)
     programme: tuple[str, ...] = ()
     real_cells: int = Field(64, ge=2)

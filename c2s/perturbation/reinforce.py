@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from c2s.artefacts import read_json, whole_folder
 from c2s.cells.library import Perturbation
-from c2s.errors import ConfigError
+from c2s.errors import ConfigError, ModelError
 from c2s.models.cell_lm import CellLM, load_cell_lm
+from c2s.models.settings import SETTINGS_FILE
 from c2s.perturbation.energy import MIN_SAMPLES
 from c2s.perturbation.problem import RewardConfig, response_problem
 
@@ -51,8 +52,7 @@ def reinforce_responses(
     validation : ndarray of bool, shape (n_cells,)
         Cells of the conditions that held-out answers are asked for; no test cell.
     recipe : Recipe
-        ``flat_groups="hybrid"`` joins verdict and score; other recipes add the score up alone, or take the verdict where
-        ``rewards.kind`` is left out.
+        ``flat_groups="hybrid"`` joins verdict and score; other recipes take the score alone.
     settings : RunSettings
         ``max_tokens`` is taken from the model's answers.
     rewards : RewardConfig, optional
@@ -66,19 +66,27 @@ def reinforce_responses(
     DataError, ModelError, ArtefactError
         As the two functions.
     """
-    from c2s.engines.rl.run import reinforce
+    from c2s.engines.rl.run import RECORD, reinforce
 
-    rewards = rewards or RewardConfig(verifier=recipe.flat_groups == "hybrid")
+    rewards = rewards or RewardConfig()
     check_second_stage(recipe, settings, rewards)
+    if rewards.verifier is None:
+        rewards = rewards.with_(verifier=recipe.flat_groups == "hybrid")
     problem, conditions = response_problem(
         model, sentences, validation=validation, library=library, config=rewards, seed=settings.seed
     )
     settings = settings.with_(max_tokens=model.response_constraint().max_length)
+    rewarded = [model.vocabulary.symbols[gene] for gene in conditions.programme]
+    place = Path(out)
+    if resume and (place / RECORD).is_file() and not (place / "model" / SETTINGS_FILE).is_file():
+        return _kept(model, _engines_model(place), place, rewarded)  # killed before the model was ours
     run = reinforce(
         problem, recipe=recipe, settings=settings, out=out, resume=resume, overwrite=overwrite, progress=progress
     )
-    rewarded = [model.vocabulary.symbols[gene] for gene in conditions.programme]
-    return _kept(model, run.model, Path(out), rewarded)
+    if not (place / "model").is_dir():
+        msg = f"reinforcement diverged and left no model: {run.cause}. Lower the learning rate ({settings.learning_rate:g})"
+        raise ModelError(msg)
+    return _kept(model, run.model, place, rewarded)
 
 
 def check_second_stage(recipe: Recipe, settings: RunSettings, rewards: RewardConfig) -> None:
@@ -100,6 +108,16 @@ def check_second_stage(recipe: Recipe, settings: RunSettings, rewards: RewardCon
         raise ConfigError(msg)
 
 
+def _engines_model(folder: Path) -> object:
+    """Return the weights that the engine left in ``folder/model``, or that were being made ours when the process was killed."""
+    from transformers import AutoModelForCausalLM
+
+    found = folder / "model" if (folder / "model").is_dir() else folder / "model.new"
+    return AutoModelForCausalLM.from_pretrained(
+        found, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    )
+
+
 def _kept(model: CellLM, policy: object, folder: Path, rewarded: list[str]) -> CellLM:
     """Write the reinforced weights as a c2s model in ``folder/model``, and return it."""
     from c2s.engines.rl.pipeline import policy_copy
@@ -114,6 +132,6 @@ def _kept(model: CellLM, policy: object, folder: Path, rewarded: list[str]) -> C
     place = folder / "model"  # the engine's own has a tokenizer that reads genes in texts
     with whole_folder(folder / "model.new", overwrite=True) as scratch:
         found.save(scratch)
-    shutil.rmtree(place)
+    shutil.rmtree(place, ignore_errors=True)
     (folder / "model.new").replace(place)
     return load_cell_lm(place)

@@ -1,7 +1,8 @@
 """Splits of perturbation studies by what is unseen: a perturbation, a combination, a context, both, or conditions that are listed.
 
 Whole conditions are held out, never single cells. Validation, for choosing checkpoints, is held out in the same way as the test. What would give away
-a held-out condition (a combination with a held-out part, a held-out perturbation in another context) takes part in nothing.
+a held-out condition (a combination with a held-out part, a held-out perturbation in another context) takes part in nothing; only conditions that are
+listed by the caller are taken as they are.
 """
 
 from __future__ import annotations

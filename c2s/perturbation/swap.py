@@ -5,16 +5,18 @@ A model that answers by what all perturbations have in common, or by the context
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
 from c2s.cells.library import Perturbation
-from c2s.cells.matching import match_controls, pool_alike
+from c2s.cells.matching import match_controls, pool_alike, strata_of
 from c2s.cells.normalise import to_log1p_cp10k
 from c2s.cells.reading import complete_column, expression
 from c2s.errors import DataError, ModelError
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from c2s.models.cell_lm import CellLM
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 SWAPS = ("perturbation", "context", "cell")
@@ -81,11 +85,17 @@ def swap_gaps(
     rng = np.random.default_rng([seed, 41])
     keys = list(details.context_keys)
     columns = {key: complete_column(cells.obs, key, "context_keys") for key in keys}
-    treated = _evenly(pd.DataFrame({**columns, "perturbation": names}), np.flatnonzero(names != details.control), n_cells, rng)  # fmt: skip
-    if not len(treated):
-        msg = f"every cell is a control ({details.control!r}); there is no answer to ask for"
-        raise DataError(msg)
     by, control = list(dict.fromkeys((*keys, *details.match_by))), np.flatnonzero(names == details.control)
+    strata = strata_of(cells.obs, by)
+    asked = np.flatnonzero((names != details.control) & np.isin(strata, strata[control]))
+    if len(lone := np.flatnonzero((names != details.control) & ~np.isin(strata, strata[control]))):
+        logger.warning(
+            "%d perturbed cells have no control of their context and are left out of the swap gaps", len(lone)
+        )
+    treated = _evenly(pd.DataFrame({**columns, "perturbation": names}), asked, n_cells, rng)  # fmt: skip
+    if not len(treated):
+        msg = f"no perturbed cell has a control ({details.control!r}) of its context; there is no answer to ask for"
+        raise DataError(msg)
     sentences = model.encode(cells, layer=layer)
     if spec.target == "delta":
         assert details.delta_rule is not None
@@ -94,7 +104,8 @@ def swap_gaps(
             k=n_treated, rng=rng,
         )  # fmt: skip
         matches = match_controls(cells.obs, perturbed=treated, control=control, by=by, k=n_controls, rng=rng)
-        values = to_log1p_cp10k(expression(cells, layer=layer)[0])[0]
+        matrix, genes = expression(cells, layer=layer)
+        values = _in_order(to_log1p_cp10k(matrix)[0], genes, model.vocabulary.symbols)
         lists = DeltaRule.from_dict(details.delta_rule).read(values, pools, matches)
         answers = [spec.delta_answer(up, down) for up, down in zip(*lists)]
     else:
@@ -151,6 +162,16 @@ def answer_log_likelihoods(model: CellLM, examples: Sequence[Example]) -> Array:
             asked = ids[place, len(prompts[row]) : len(whole[row])]
             found[row] = float(torch.log_softmax(logits, -1).gather(1, asked[:, None]).mean())
     return found
+
+
+def _in_order(matrix: sp.csr_matrix, genes: Sequence[str], wanted: Sequence[str]) -> sp.csr_matrix:
+    """Return the columns of ``wanted`` genes, zeros where the matrix has none."""
+    place = {str(gene): i for i, gene in enumerate(genes)}
+    known = [i for i, gene in enumerate(wanted) if gene in place]
+    pick = sp.csr_matrix(
+        (np.ones(len(known), dtype=matrix.dtype), ([place[wanted[i]] for i in known], known)), shape=(len(place), len(wanted))
+    )  # fmt: skip
+    return (matrix @ pick).tocsr()
 
 
 def _gap(name: str, before: Array, after: Array | str, conditions: NDArray[np.int64], seed: int) -> Result:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from c2s.artefacts import prepare_folder
 from c2s.cells.library import Perturbation
 from c2s.cells.reading import complete_column
 from c2s.errors import ArtefactError, ConfigError
@@ -18,7 +19,7 @@ from c2s.perturbation.problem import RewardConfig
 from c2s.perturbation.reinforce import check_second_stage, reinforce_responses
 from c2s.training.config import TrainConfig
 from c2s.training.perturbation_data import CONDITION, held_out_cells
-from c2s.training.run import train
+from c2s.training.run import refuse_other_settings, train
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,7 +81,10 @@ def train_responses(
         msg = "obs has a column 'condition', by which cells would be split; rename it"
         raise ConfigError(msg)
     if recipe is not None and settings is not None:
-        check_second_stage(recipe, settings, rewards or RewardConfig(verifier=recipe.flat_groups == "hybrid"))
+        if not held_out_conditions(cells, config, library).any():
+            msg = f"validation_share={config.validation_share:g} of the conditions is none of them, and the second stage asks for held-out ones; raise it"
+            raise ConfigError(msg)
+        check_second_stage(recipe, settings, rewards or RewardConfig())
     folder = Path(out)
     first, second = folder / SUPERVISED, folder / REINFORCED
     if resume and not first.is_dir():
@@ -91,8 +95,11 @@ def train_responses(
         msg = f"the run in {folder} is finished; nothing is left to resume"
         raise ArtefactError(msg)
     if resume and done[0]:
+        refuse_other_settings(first, config)
         model = load_cell_lm(first)
     else:
+        if overwrite and second.exists():  # it was made from the first stage that is replaced
+            prepare_folder(second, overwrite=True).rmdir()
         model = train(
             cells, first, config=config, library=library, overwrite=overwrite, resume=resume, progress=progress
         )

@@ -76,9 +76,9 @@ class PerturbationData:
         matches = match_controls(obs, perturbed=treated, control=control, by=by, k=k, rng=rng, apart=pools)
         if self.config.pairing == "random":
             return matches
-        for name in set(self.names[treated]) - {
-            self.config.control
-        }:  # vehicle cells keep theirs, which none of their pool is among
+        for name in sorted(
+            set(self.names[treated]) - {self.config.control}
+        ):  # vehicle cells keep theirs, which none of their pool is among
             rows = np.flatnonzero(self.names[treated] == name)
             if self.config.pairing == "nearest":
                 found = nearest_controls(self.vectors, obs, perturbed=treated[rows], control=control, by=by, k=k)

@@ -137,7 +137,7 @@ def _train(
         "tokens": int(training.lengths.mean() * config.batch_size * config.steps), "longest_example": int(training.lengths.max()),
         "seconds": round(time.monotonic() - started, 1),
         "loss": next((row["loss"] for row in reversed(history) if "loss" in row), None),
-        "held_out_loss": next((row["eval_loss"] for row in reversed(history) if "eval_loss" in row), None),
+        "held_out_loss": _held_out_loss(history, config),
     }  # fmt: skip
     if decoder is None:
         decoder = RankDecoder.fit(cells, layer=config.layer, background=background)
@@ -148,6 +148,12 @@ def _train(
     write_curves(folder, history)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return result
+
+
+def _held_out_loss(history: list[dict[str, float]], config: TrainConfig) -> float | None:
+    """Return the held-out loss of the weights that are kept."""
+    losses = [row["eval_loss"] for row in history if "eval_loss" in row]
+    return (min(losses) if config.keep_best else losses[-1]) if losses else None
 
 
 def _trained(model: str) -> CellLM:
@@ -170,12 +176,17 @@ def _run_folder(out: str | os.PathLike[str], config: TrainConfig, *, overwrite: 
     if (folder / "model" / "c2s.json").is_file():
         msg = f"the run in {folder} is finished; nothing is left to resume"
         raise ArtefactError(msg)
+    refuse_other_settings(folder, config)
+    return folder
+
+
+def refuse_other_settings(folder: Path, config: TrainConfig) -> None:
+    """Raise a ConfigError where the run in ``folder`` was started with other settings; it names them."""
     before = TrainConfig(**read_json(folder / "config.json"))
     changed = [name for name, value in before.model_dump().items() if value != getattr(config, name)]
     if changed:
         msg = f"{folder} was started with other settings: {', '.join(changed)} differ; resume with the same, or start anew"
         raise ConfigError(msg)
-    return folder
 
 
 def _same_examples(training: RenderedExamples | CellExamples, path: Path, *, resume: bool) -> None:

@@ -45,6 +45,18 @@ def test_two_stages_then_cells_then_scores(c2s, given, tmp_path):
     assert ran.code == 0, ran.err
     assert "supervised: loss" in ran.out and "reinforced: 2 steps" in ran.out
     assert "nothing is left to resume" in c2s("perturb", "train", given / "training.h5ad", run, *library, *KEYS, *TINY, *SMALL, "--resume").error  # fmt: skip
+    other = c2s(
+        "perturb", "train", given / "training.h5ad", run, *library, *KEYS, *TINY, *SMALL, "--resume", "--seed", 1
+    )
+    assert "nothing is left to resume" in other.error
+    (run / "reinforced" / "model" / "c2s.json").unlink()  # as if killed before the engine's model was ours
+    other = c2s(
+        "perturb", "train", given / "training.h5ad", run, *library, *KEYS, *TINY, *SMALL, "--resume", "--seed", 1
+    )
+    assert "seed differ" in other.error
+    with tiny_preset():
+        ran = c2s("perturb", "train", given / "training.h5ad", run, *library, *KEYS, *TINY, *SMALL, "--resume")
+    assert ran.code == 0, ran.err
     singles = given / "singles.csv"
     library_frame(LIBRARY[1:3]).to_csv(singles, index=False)
     ran = c2s("perturb", "predict", run / "reinforced", given / "untreated.h5ad", singles, tmp_path / "after.h5ad", "--n-samples", 2, "--seed", 5)  # fmt: skip
@@ -88,6 +100,7 @@ def test_one_stage_and_its_settings(c2s, given, tmp_path):
         (("--grpo-steps", 2, "--validation-share", 0), "validation_share above 0"),
         (("--grpo-steps", 2, "--set", "grpo.answers=2", "--set", "grpo.prompts=32"), "at least 3 answers"),
         (("--resume",), "holds no run to resume"),
+        (("--grpo-steps", 2, "--validation-share", 0.01), "of the conditions is none of them"),
     ],
 )
 def test_what_does_not_fit_is_said_before_training(c2s, given, tmp_path, more, said):

@@ -67,10 +67,23 @@ def test_nothing_to_swap_is_said_and_nothing_to_ask_is_refused():
     reasons = {row.metric: row.reason for row in swap_gaps(known, one, n_cells=10)}
     assert reasons["swap gap, perturbation"] == "there is one perturbation"
     assert reasons["swap gap, context"] == "there is one context"
-    with pytest.raises(DataError, match="every cell is a control"):
+    with pytest.raises(DataError, match="no perturbed cell has a control"):
         swap_gaps(known, cells()[names == "medium"].copy())
     with pytest.raises(DataError, match="not in the library"):
         swap_gaps(known, _renamed("TNF", "poison"), library=LIBRARY[:1])
+
+
+def test_the_order_of_genes_and_contexts_without_controls_are_of_no_consequence(caplog):
+    known = model("delta")
+    order = np.random.default_rng(0).permutation(cells().n_vars)
+    for found, expected in zip(
+        swap_gaps(known, cells()[:, order].copy(), n_cells=24), swap_gaps(known, cells(), n_cells=24)
+    ):
+        assert found.value == pytest.approx(expected.value, abs=1e-5)
+    obs = cells().obs
+    kept = ~((obs["given"] == "medium") & (obs["line"] == "A549")).to_numpy()
+    assert swap_gaps(known, cells()[kept].copy(), n_cells=24)[0].n == 4
+    assert "have no control of their context" in caplog.text
 
 
 def test_another_task_is_refused():
