@@ -151,7 +151,7 @@ def predict(
 
     `c2s perturb predict runs/response/supervised untreated.h5ad cytokines.csv predicted.h5ad --n-samples 4`
     """
-    from c2s.artefacts import atomic_path, check_file, spare_inputs, whole_folder
+    from c2s.artefacts import atomic_path, check_file, check_folder, spare_inputs, whole_folder
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
     from c2s.models.cell_lm import load_cell_lm
@@ -159,8 +159,7 @@ def predict(
 
     spare_inputs(out, model, cells, library)
     as_cells = out.suffix == ".h5ad"
-    if as_cells:
-        check_file(out, overwrite=overwrite)
+    (check_file if as_cells else check_folder)(out, overwrite=overwrite)
     known, rows = load_cell_lm(model), read_library(library)
     known.task("perturbation_response")
     sentences = known.encode(read_cells(cells), layer=layer)
