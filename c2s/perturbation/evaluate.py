@@ -19,7 +19,7 @@ from c2s.cells.library import Perturbation
 from c2s.cells.reading import complete_column, refuse_repeated_cells
 from c2s.errors import DataError
 from c2s.metrics.perturbation import UNSCORED, response_scores, space_of, summarised
-from c2s.perturbation.predict import predict_cells, road_of
+from c2s.perturbation.predict import known_perturbations, predict_cells, road_of, trained_on
 from c2s.perturbation.swap import swap_gaps
 from c2s.results import Result
 
@@ -118,9 +118,7 @@ def evaluate_responses(
     ModelError
         The model was trained on another task.
     """
-    model.task("perturbation_response")
-    details = model.settings.perturbation
-    assert details is not None  # a model trained on responses says how
+    _, details = trained_on(model)
     keys: dict[str, Any] = {
         "perturbation_key": details.perturbation_key,
         "control": details.control,
@@ -129,16 +127,12 @@ def evaluate_responses(
     road = road_of(model)
     refuse_repeated_cells(cells.obs_names)
     names = complete_column(cells.obs, details.perturbation_key, "perturbation_key")
-    known = {row["name"]: Perturbation.from_dict(row) for row in details.library} | {row.name: row for row in library or ()}  # fmt: skip
-    wanted = sorted(set(names) - {details.control})
-    if missing := [name for name in wanted if name not in known]:
-        msg = f"{len(missing)} perturbations of the cells are not in the library: {', '.join(missing[:8])}"
-        raise DataError(msg)
+    known = known_perturbations(details, names, library)
     controls = cells[names == details.control].copy()
     if not controls.n_obs:
         msg = f"no cell has {details.perturbation_key} == {details.control!r}; held-out cells need controls of their contexts"
         raise DataError(msg)
-    asked = [known[name] for name in wanted]
+    asked = [known[name] for name in sorted(set(names) - {details.control})]
     real = road(model.encode(cells, layer=layer))
     learnt = None if training is None else road(model.encode(training, layer=layer))
     space = space_of(real, learnt, details.perturbation_key, details.control)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from c2s.cells.library import Perturbation
+from c2s.errors import DataError, ModelError
 from c2s.metrics.road import SentenceRoad
 from c2s.models.answers import with_columns
 from c2s.sentences.corpus import CellSentences
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from c2s.models.cell_lm import CellLM
+    from c2s.models.settings import PerturbationSettings
+    from c2s.tasks import PerturbationResponse
 
 SPREAD = "spread"
 
@@ -62,8 +65,7 @@ def predict_cells(
     """
     sentences = controls if isinstance(controls, CellSentences) else model.encode(controls, layer=layer)
     written = model.perturb(sentences, perturbations, n_samples=n_samples, seed=seed, temperature=temperature)
-    spec, details = model.task("perturbation_response"), model.settings.perturbation
-    assert details is not None  # perturb refuses a model without
+    spec, details = trained_on(model)
     cells = road_of(model)(written)
     rows = np.arange(len(sentences)).repeat(len(perturbations) * n_samples)
     names = np.tile(np.repeat([row.name for row in perturbations], n_samples), len(sentences))
@@ -78,6 +80,39 @@ def predict_cells(
         "n_samples": n_samples, "temperature": temperature, "target": spec.target,
     }  # fmt: skip
     return cells
+
+
+def trained_on(model: CellLM) -> tuple[PerturbationResponse, PerturbationSettings]:
+    """Return the task of a response model and how it was trained.
+
+    Raises
+    ------
+    ModelError
+        It was trained on another task, or does not say how.
+    """
+    spec, details = model.task("perturbation_response"), model.settings.perturbation
+    if details is None:
+        msg = "c2s.json says nothing of how this model was trained on perturbations; train it again"
+        raise ModelError(msg)
+    return spec, details
+
+
+def known_perturbations(
+    details: PerturbationSettings, names: Iterable[str], library: Sequence[Perturbation] | None
+) -> dict[str, Perturbation]:
+    """Return what is known of perturbations by name: the model's own library, and ``library``, which counts where both have one.
+
+    Raises
+    ------
+    DataError
+        One of ``names`` is in neither; they are listed.
+    """
+    known = {row["name"]: Perturbation.from_dict(row) for row in details.library}
+    known |= {row.name: row for row in library or ()}
+    if missing := sorted(set(names) - set(known)):
+        msg = f"{len(missing)} perturbations of the cells are not in the library: {', '.join(missing[:8])}"
+        raise DataError(msg)
+    return known
 
 
 def road_of(model: CellLM) -> SentenceRoad:

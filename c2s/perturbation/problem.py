@@ -17,6 +17,7 @@ from c2s.cells.reading import complete_column
 from c2s.config import Config
 from c2s.errors import ConfigError, DataError, ModelError
 from c2s.models.answers import perturbed_cells
+from c2s.perturbation.predict import known_perturbations, trained_on
 from c2s.perturbation.rewards import Conditions, ResponseRewards, read_cells
 from c2s.sentences.delta import DeltaRule
 
@@ -98,20 +99,12 @@ def response_problem(
     from c2s.engines.rl.problem import Problem
 
     config = config or RewardConfig()
-    spec, details = model.task("perturbation_response"), model.settings.perturbation
-    if details is None:
-        msg = "c2s.json says nothing of how this model was trained on perturbations; train it again"
-        raise ModelError(msg)
+    spec, details = trained_on(model)
     names = complete_column(sentences.obs, details.perturbation_key, "perturbation_key")
     by = list(dict.fromkeys((*details.context_keys, *details.match_by)))
     for key in by:
         complete_column(sentences.obs, key, "context_keys or match_by")
-    known = {row["name"]: Perturbation.from_dict(row) for row in details.library} | {
-        row.name: row for row in library or ()
-    }
-    if missing := sorted(set(names) - set(known)):
-        msg = f"{len(missing)} perturbations of the cells are not in the library: {', '.join(missing[:8])}"
-        raise DataError(msg)
+    known = known_perturbations(details, names, library)
     keys = list(zip(*(sentences.obs[key].astype(str) for key in by), map(str, names), strict=True))
     is_control = names == details.control
     sides = [{key for key, out, c in zip(keys, validation, is_control) if out == side and not c} for side in (False, True)]  # fmt: skip
@@ -166,8 +159,8 @@ def answer_reader(
     model: CellLM, sentences: CellSentences, *, n_answer: int | None
 ) -> Callable[[Sequence[Sequence[int]], Sequence[int]], NDArray[np.float32]]:
     """Return what turns token ids of answers, and the rows of the controls shown, into cells (n, n_genes), log1p CP10k."""
-    spec, details = model.task("perturbation_response"), model.settings.perturbation
-    rule = DeltaRule.from_dict(details.delta_rule) if details and details.delta_rule else None
+    spec, details = trained_on(model)
+    rule = DeltaRule.from_dict(details.delta_rule) if details.delta_rule else None
     unnamed = [Perturbation("answer")]
 
     def read(completion_ids: Sequence[Sequence[int]], controls: Sequence[int]) -> NDArray[np.float32]:

@@ -19,8 +19,9 @@ from c2s.cells.library import Perturbation
 from c2s.cells.matching import match_controls, pool_alike, strata_of
 from c2s.cells.normalise import to_log1p_cp10k
 from c2s.cells.reading import complete_column, expression
-from c2s.errors import DataError, ModelError
+from c2s.errors import DataError
 from c2s.models.batching import TOKENS, by_length, right_padded
+from c2s.perturbation.predict import known_perturbations, trained_on
 from c2s.results import Result
 from c2s.sentences.delta import DeltaRule
 from c2s.stats import bootstrap_interval
@@ -73,15 +74,9 @@ def swap_gaps(
     DataError
         Columns are missing, no perturbed cell has a control of its context, or a perturbation is not in the library.
     """
-    spec, details = model.task("perturbation_response"), model.settings.perturbation
-    if details is None:
-        msg = "c2s.json says nothing of how this model was trained on perturbations; train it again"
-        raise ModelError(msg)
+    spec, details = trained_on(model)
     names = complete_column(cells.obs, details.perturbation_key, "perturbation_key")
-    known = {row["name"]: Perturbation.from_dict(row) for row in details.library} | {row.name: row for row in library or ()}  # fmt: skip
-    if missing := sorted(set(names) - set(known)):
-        msg = f"{len(missing)} perturbations of the cells are not in the library: {', '.join(missing[:8])}"
-        raise DataError(msg)
+    known = known_perturbations(details, names, library)
     rng = np.random.default_rng([seed, 41])
     keys = list(details.context_keys)
     columns = {key: complete_column(cells.obs, key, "context_keys") for key in keys}
