@@ -11,9 +11,10 @@ import torch
 from benchmarks.card import Figure
 from benchmarks.encoding.timing import in_turn
 from c2s.engines.constraint import Constraint, Segment
+from c2s.engines.noise import noise_keys
 from c2s.models.cell_lm import CellLM
 from c2s.models.prefix import PrefixDecoder
-from c2s.models.sampling import noise_keys, sample_answers
+from c2s.models.sampling import sample_answers
 
 ROUNDS, SUFFIX = 3, 12
 CASES = (

@@ -1,7 +1,7 @@
 """Which token may come next: known items only, none twice, in closed segments of bounded length.
 
 One object serves every sampler: :meth:`Constraint.step` for autoregressive decoding, :meth:`Constraint.sequence` for
-losses over whole sequences, :meth:`Constraint.commit` for masked diffusion, which fills places in any order. An answer
+losses over whole sequences, :meth:`Constraint.places` and :meth:`Constraint.commit` for masked diffusion, which fills places in any order. An answer
 is a run of distinct items ended by a segment's stop token, segment after segment; after the last stop only padding.
 """
 
@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from c2s.engines.canvas import ITEM, OPEN, PAD, Admissible, admissible
 from c2s.errors import ConfigError
 
 
@@ -116,36 +119,84 @@ class Constraint:
         mask[:, :, self.pad] = segment >= len(self.segments)
         return mask
 
-    def commit(self, ids: Tensor, proposals: Tensor, confidence: Tensor, *, mask_id: int) -> Tensor:
-        """Return which proposals of a masked-diffusion step may be written.
+    def places(self, ids: Tensor, places: Tensor, *, mask_id: int) -> Tensor:
+        """Return what open places of one answer, filled in any order, may hold so that it can be completed.
 
-        A proposal must be an item (or a stop) at a masked place; of equal items the most confident one wins, and items
-        already written are refused. Ties go to the leftmost place.
+        Items that are not written yet; a stop where order and lengths of segments allow it; the pad behind the last stop. Where every allowed token
+        is taken one at a time, no answer comes to a dead end.
 
         Parameters
         ----------
-        ids : Tensor, shape (B, T), int64
-            The answer so far, ``mask_id`` where open.
-        proposals : Tensor, shape (B, T), int64
-        confidence : Tensor, shape (B, T), float
+        ids : Tensor, shape (T,), int64
+            The answer so far, ``mask_id`` where open. A canvas longer than :attr:`max_length` ends in padding.
+        places : Tensor, shape (P,), int64
+            Places asked about.
 
         Returns
         -------
-        Tensor, shape (B, T), bool
+        Tensor, shape (P, V), bool
         """
+        found = self._admissible(self._kinds(ids.tolist(), mask_id))
+        rows = places.tolist()
         device = ids.device
-        is_item = self.is_item.to(device)
+        unused = self.is_item.to(device).clone()
+        unused[ids[(ids != mask_id) & (ids >= 0) & (ids < self.n_tokens)]] = False
+        mask = unused[None] & torch.from_numpy(found.item[rows]).to(device)[:, None]
         stops = torch.tensor([segment.stop for segment in self.segments], device=device)
-        open_ = ids == mask_id
-        known = is_item[proposals] | torch.isin(proposals, stops)
-        written = torch.zeros(len(ids), self.n_tokens, dtype=torch.long, device=device)
-        written.scatter_add_(1, ids.masked_fill(open_, 0), (~open_).long())
-        candidate = open_ & known
+        mask[:, stops] = torch.from_numpy(found.stops[:, rows].T.copy()).to(device)
+        mask[:, self.pad] = torch.from_numpy(found.pad[rows]).to(device)
+        return mask
+
+    def commit(self, ids: Tensor, places: Tensor, proposals: Tensor, confidence: Tensor, *, mask_id: int) -> Tensor:
+        """Return which proposals of one step of masked diffusion may be written together.
+
+        The most confident one first, ties to the first of ``places``, each one is taken if the answer, with those taken before, still allows it
+        (see :meth:`places`): of equal items the most confident one wins, and a stop wins against less confident items behind it.
+
+        Parameters
+        ----------
+        ids : Tensor, shape (T,), int64
+            The answer so far, ``mask_id`` where open.
+        places, proposals : Tensor, shape (P,), int64
+            Open places, and the token proposed for each.
+        confidence : Tensor, shape (P,), float
+
+        Returns
+        -------
+        Tensor, shape (P,), bool
+        """
         score = confidence.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-        same = proposals[:, :, None] == proposals[:, None, :]  # (B, T, T)
-        place = torch.arange(ids.shape[1], device=device)
-        better = (score[:, None, :] > score[:, :, None]) | (
-            (score[:, None, :] == score[:, :, None]) & (place[None, None, :] < place[None, :, None])
-        )
-        beaten = (same & better & candidate[:, None, :]).any(-1)
-        return candidate & ~beaten & (written.gather(1, proposals) == 0)
+        where, tokens = places.tolist(), proposals.tolist()
+        kinds = self._kinds(ids.tolist(), mask_id)
+        used = set(ids.tolist())
+        index = {segment.stop: number for number, segment in enumerate(self.segments)}
+        found, taken, stale = self._admissible(kinds), [False] * len(where), False
+        for row in torch.argsort(score, descending=True, stable=True).tolist():
+            place, token = where[row], tokens[row]
+            if kinds[place] != OPEN:
+                continue
+            if stale and (
+                len(self.segments) > 1 or token in index or token == self.pad
+            ):  # in a single segment, items leave room for items
+                found, stale = self._admissible(kinds), False
+            if token in index:
+                kind, fits = index[token], found.stops[index[token], place]
+            elif token == self.pad:
+                kind, fits = PAD, found.pad[place]
+            else:
+                kind, fits = ITEM, token not in used and bool(self.is_item[token]) and found.item[place]
+            if fits:
+                kinds[place], taken[row] = kind, True
+                used.add(token)
+                stale = True
+                if kind != ITEM:
+                    found, stale = self._admissible(kinds), False
+        return torch.tensor(taken, device=ids.device)
+
+    def _kinds(self, ids: list[int], mask_id: int) -> NDArray[np.int64]:
+        kinds = {segment.stop: number for number, segment in enumerate(self.segments)}
+        kinds |= {mask_id: OPEN, self.pad: PAD}
+        return np.array([kinds.get(token, ITEM) for token in ids], dtype=np.int64)
+
+    def _admissible(self, kinds: NDArray[np.int64]) -> Admissible:
+        return admissible(kinds, [(segment.min_items, segment.max_items) for segment in self.segments], self.n_items)

@@ -16,6 +16,7 @@ from c2s.cells.genes import GeneVocabulary, listed
 from c2s.cells.library import Perturbation
 from c2s.cells.reading import require_column
 from c2s.engines.constraint import Constraint, Segment
+from c2s.engines.noise import noise_keys
 from c2s.errors import ConfigError, DataError, ModelError
 from c2s.models.annotation import checked_labels, label_log_likelihood, label_table, prior_shift
 from c2s.models.answers import perturbed_cells, with_columns
@@ -24,7 +25,7 @@ from c2s.models.embedding import Passage
 from c2s.models.folder import ModelParts
 from c2s.models.prefix import PrefixDecoder
 from c2s.models.reader import CellReader
-from c2s.models.sampling import noise_keys, sample_answers
+from c2s.models.sampling import sample_answers
 from c2s.models.settings import ModelSettings
 from c2s.models.tokenizer import PartTokenizer
 from c2s.sentences.background import Background

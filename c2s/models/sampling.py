@@ -1,88 +1,27 @@
 """Sampling under a constraint, with Gumbel noise that belongs to the question and not to the batch.
 
-``argmax_v (logit_v / temperature + gumbel_v)`` draws from the constrained softmax (Maddison et al. 2014). The noise of
-token ``v`` at place ``t`` is a hash of (key, t, v), the key standing for (seed, cell, sample): it does not depend on
-batch-mates, on the order of drugs or on resuming, and all drugs of a cell share it, so differences between drugs are
-differences in what the model says.
+``argmax_v (logit_v / temperature + gumbel_v)`` draws from the constrained softmax (Maddison et al. 2014). The key of the noise stands for (seed,
+cell, sample): it does not depend on batch-mates, on the order of drugs or on resuming, and all drugs of a cell share it, so differences between
+drugs are differences in what the model says.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from c2s.engines.constraint import Constraint
+from c2s.engines.noise import keyed_gumbel, slabs
 from c2s.errors import ConfigError
 from c2s.models.batching import left_padded
 from c2s.models.prefix import PrefixDecoder
 from c2s.models.prefix_attention import PrefixCache, RowCache
 
 BYTES_PER_TOKEN = 11  # of each row at its peak: logits and noise, 4 each, and three masks
-SLAB = 1 << 22  # elements of noise made at once
-
-
-def noise_keys(seed: int, cells: Sequence[str], n_samples: int) -> np.ndarray:
-    """Return one 64-bit key per cell and sample, shape (n_cells, n_samples), int64."""
-    digests = [
-        hashlib.blake2b(f"{seed}\x00{cell}\x00{sample}".encode(), digest_size=8).digest()
-        for cell in cells
-        for sample in range(n_samples)
-    ]
-    return np.frombuffer(b"".join(digests), dtype=np.int64).reshape(len(cells), n_samples)
-
-
-def keyed_gumbel(keys: Tensor, place: int, tokens: Tensor) -> Tensor:
-    """Return standard Gumbel noise, shape (n_keys, n_tokens), float32.
-
-    Parameters
-    ----------
-    keys : Tensor, shape (n_keys,), int64
-    place : int
-        Place in the answer.
-    tokens : Tensor, shape (n_tokens,), int64
-        Token ids.
-    """
-    states = _mix(keys + _signed((place + 1) * 0x9E3779B97F4A7C15))
-    steps = (tokens + 1) * _signed(0xC2B2AE3D27D4EB4F)
-    noise = torch.empty(len(keys), len(tokens), device=keys.device)
-    for rows in _slabs(noise):
-        noise[rows] = _gumbel(_mix(states[rows, None] + steps))
-    return noise
-
-
-def keyed_gumbel_at(keys: Tensor, place: int, tokens: Tensor) -> Tensor:
-    """Return the noise of key i and token i only, float32 (n,): the values of :func:`keyed_gumbel`."""
-    states = _mix(keys + _signed((place + 1) * 0x9E3779B97F4A7C15))
-    return _gumbel(_mix(states + (tokens + 1) * _signed(0xC2B2AE3D27D4EB4F))).float()
-
-
-def _gumbel(bits: Tensor) -> Tensor:
-    """Return Gumbel noise of random 64-bit integers, float64."""
-    uniform = ((bits >> 40) & 0xFFFFFF).to(torch.float64).add_(0.5).mul_(1.0 / (1 << 24))
-    return uniform.log_().neg_().log_().neg_()
-
-
-def _slabs(matrix: Tensor) -> Iterator[slice]:
-    """Yield spans of rows of at most :data:`SLAB` elements, so that what is computed on the way to them stays small."""
-    size = max(1, SLAB // matrix.shape[1])
-    yield from (slice(start, start + size) for start in range(0, len(matrix), size))
-
-
-def _signed(x: int) -> int:
-    """Return ``x`` modulo 2^64 as a signed 64-bit integer."""
-    return (x + (1 << 63)) % (1 << 64) - (1 << 63)
-
-
-def _mix(x: Tensor) -> Tensor:
-    """Scramble 64-bit integers (the finaliser of splitmix64; shifts made logical by masking)."""
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _signed(0x94D049BB133111EB)
-    return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
 def sample_answers(
@@ -182,7 +121,7 @@ def _sample_batch(
         if temperature > 0:
             logits.div_(temperature)
             noise = keyed_gumbel(all_keys, place, tokens)
-            for span in _slabs(logits):
+            for span in slabs(logits):
                 logits[span] += noise[key_index[alive[span]]]
             del noise
         allowed = constraint.step(prefix_answers)

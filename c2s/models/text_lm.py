@@ -12,6 +12,7 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from c2s.cells.genes import listed
+from c2s.engines.noise import noise_keys
 from c2s.errors import ConfigError
 from c2s.models.annotation import checked_labels, label_log_likelihood, label_table, log_prior
 from c2s.models.answers import with_columns
@@ -22,7 +23,6 @@ from c2s.models.gene_coverage import gene_coverage
 from c2s.models.gene_trie import gene_constraint
 from c2s.models.prefix import PrefixDecoder
 from c2s.models.reader import CellReader
-from c2s.models.sampling import noise_keys
 from c2s.models.text_sampling import sample_texts
 from c2s.models.text_tokens import TextTokens
 from c2s.sentences.corpus import CellSentences

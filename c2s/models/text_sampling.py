@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from c2s.engines.noise import keyed_gumbel_at
 from c2s.engines.trie_constraint import TrieConstraint
 from c2s.errors import ConfigError
 from c2s.models.prefix import PrefixDecoder
 from c2s.models.prefix_attention import RowCache
-from c2s.models.sampling import keyed_gumbel_at
 
 BYTES_PER_TOKEN = 8  # of each row beside its cache: two matrices of logits
 
@@ -40,7 +40,7 @@ def sample_texts(
         It is run once a batch.
     constraint : TrieConstraint
     keys : ndarray, shape (n,), int64
-        See :func:`c2s.models.sampling.noise_keys`.
+        See :func:`c2s.engines.noise.noise_keys`.
     temperature : float
         0 takes the most likely token.
     done

@@ -124,50 +124,128 @@ def test_max_length_is_reached_by_the_longest_answer_only():
     assert as_sets(constraint.step(torch.tensor([[0, 1, 3, 2]]))) == [{4}]
 
 
+MASK = 99  # outside the model's output, as some diffusion models have it
+
+
+def completions(row, items, segments, pad):
+    """Return all answers, padded to the canvas's length, that agree with what is written in ``row``."""
+    n, found = len(row), []
+
+    def grow(prefix):
+        if len(prefix) == n:
+            if prefix[-1] in {segments[-1].stop, pad}:
+                found.append(tuple(prefix))
+            return
+        written = row[len(prefix)]
+        for token in walk(prefix, items, segments, pad):
+            if written in (MASK, token):
+                grow([*prefix, token])
+
+    grow([])
+    return found
+
+
+@st.composite
+def canvases(draw, constraint, items, segments, pad):
+    """Return a canvas that can be completed: an answer, padded, some of whose places are open."""
+    prefix: list[int] = []
+    while len(prefix) < constraint.max_length:
+        prefix.append(draw(st.sampled_from(sorted(walk(prefix, items, segments, pad)))))
+    open_ = draw(st.lists(st.booleans(), min_size=len(prefix), max_size=len(prefix)))
+    return [MASK if is_open else token for token, is_open in zip(prefix, open_)]
+
+
+small = st.composite(
+    lambda draw: draw(constraints().filter(lambda made: made[0].max_length <= 6 and len(made[1]) <= 4))
+)
+
+
+@quick
+@given(small(), st.data())
+def test_places_equal_what_all_completions_hold(made, data):
+    """By enumeration of every answer; a token is allowed where some completion of the canvas has it."""
+    constraint, items, segments, n_tokens, pad = made
+    row = data.draw(canvases(constraint, items, segments, pad))
+    every = completions(row, items, segments, pad)
+    assert every
+    places = torch.arange(len(row))
+    mask = constraint.places(torch.tensor(row), places, mask_id=MASK)
+    assert mask.shape == (len(row), n_tokens)
+    for place, found in enumerate(as_sets(mask)):
+        if row[place] == MASK:
+            assert found == {answer[place] for answer in every}
+
+
+@quick
+@given(small(), st.data())
+def test_places_of_a_canvas_that_nothing_completes_are_empty(made, data):
+    constraint, items, segments, n_tokens, pad = made
+    n = constraint.max_length
+    row = data.draw(
+        st.lists(st.sampled_from([MASK, *items, pad, *(s.stop for s in segments)]), min_size=n, max_size=n).filter(
+            lambda row: len({t for t in row if t in items}) == sum(t in items for t in row)
+        )
+    )
+    mask = constraint.places(torch.tensor(row), torch.arange(n), mask_id=MASK)
+    if not completions(row, items, segments, pad):
+        assert not mask.any()
+
+
 confidences = st.one_of(st.sampled_from([0.0, 0.5, -torch.inf, torch.inf, torch.nan]), st.floats(-5, 5))
 
 
 @quick
-@given(constraints(), st.data())
-def test_commit_equals_a_greedy_pass_and_never_writes_an_item_twice(made, data):
+@given(small(), st.data())
+def test_commit_equals_a_greedy_pass_over_all_completions(made, data):
     constraint, items, segments, n_tokens, pad = made
-    mask_id = n_tokens  # outside the model's output, as diffusion models have it
-    length = data.draw(st.integers(1, 7))
-    closed = data.draw(st.permutations([t for t in range(n_tokens) if t != pad]))
-    row = [data.draw(st.sampled_from([mask_id, closed[t] if t < len(closed) else mask_id])) for t in range(length)]
+    row = data.draw(canvases(constraint, items, segments, pad))
+    length = len(row)
     proposals = data.draw(st.lists(st.integers(0, n_tokens - 1), min_size=length, max_size=length))
     confidence = data.draw(st.lists(confidences, min_size=length, max_size=length))
-
     written = constraint.commit(
-        torch.tensor([row]), torch.tensor([proposals]), torch.tensor([confidence]), mask_id=mask_id
-    )[0].tolist()
-
-    expected = [False] * length
-    taken = set(row)
-    stops = {segment.stop for segment in segments}
+        torch.tensor(row), torch.arange(length), torch.tensor(proposals), torch.tensor(confidence), mask_id=MASK
+    ).tolist()
+    expected, now = [False] * length, list(row)
     level = torch.tensor(confidence).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).tolist()
     for place in sorted(range(length), key=lambda t: (-level[t], t)):
-        token = proposals[place]
-        if row[place] == mask_id and token in stops | set(items) and token not in taken:
-            expected[place] = True
-            taken.add(token)
+        after = [*now[:place], proposals[place], *now[place + 1 :]]
+        if now[place] == MASK and completions(after, items, segments, pad):
+            expected[place], now = True, after
     assert written == expected
-    after = [p if w else r for r, p, w in zip(row, proposals, written, strict=True)]
-    kept = [token for token in after if token in items]
-    assert len(kept) == len(set(kept))
 
 
-def test_commit_fills_a_canvas_step_by_step_without_repeats():
-    generator = torch.Generator().manual_seed(0)
-    constraint = Constraint(torch.arange(12), [Segment(11, 12)], n_tokens=14, pad=13)
-    ids = torch.full((5, 12), 99)
-    for _ in range(200):
-        proposals = torch.randint(0, 14, ids.shape, generator=generator)
-        write = constraint.commit(ids, proposals, torch.rand(ids.shape, generator=generator), mask_id=99)
-        assert not (write & (ids != 99)).any()
-        ids = torch.where(write, proposals, ids)
-    assert (ids != 99).all()
-    assert all(len(set(row)) == len(row) for row in ids.tolist())
+@quick
+@given(constraints(), st.integers(0, 99))
+def test_a_canvas_filled_a_few_places_a_step_is_an_answer(made, seed):
+    """Random proposals among those allowed, several a step: always ends, in a valid answer with padding behind."""
+    constraint, items, segments, n_tokens, pad = made
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.full((constraint.max_length + 2,), MASK)
+    for _ in range(len(ids)):
+        places = torch.nonzero(ids == MASK)[:, 0][:4]
+        if not len(places):
+            break
+        allowed = constraint.places(ids, places, mask_id=MASK)
+        assert allowed.any(1).all()
+        proposals = torch.multinomial(allowed.float(), 1, generator=generator)[:, 0]
+        write = constraint.commit(ids, places, proposals, torch.rand(len(places), generator=generator), mask_id=MASK)
+        assert write.any()
+        ids[places[write]] = proposals[write]
+    answer = ids.tolist()
+    assert MASK not in answer
+    prefix: list[int] = []
+    for token in answer:
+        assert token in walk(prefix, items, segments, pad)
+        prefix.append(token)
+    assert answer[-1] == pad
+
+
+def test_a_stop_and_items_behind_it_go_by_confidence():
+    constraint = Constraint(torch.arange(5), [Segment(4, 5)], n_tokens=7, pad=6)
+    ids, places, proposals = torch.full((5,), MASK), torch.arange(3), torch.tensor([0, 5, 2])
+    for level, expected in (([0.1, 0.9, 0.5], [True, True, False]), ([0.1, 0.5, 0.9], [True, False, True])):
+        written = constraint.commit(ids, places, proposals, torch.tensor(level), mask_id=MASK)
+        assert written.tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from c2s.engines import noise as noise_module
 from c2s.engines.constraint import Constraint, Segment
+from c2s.engines.noise import keyed_gumbel, noise_keys
 from c2s.errors import ConfigError
 from c2s.models import prefix, sampling
 from c2s.models.prefix import PrefixDecoder
 from c2s.models.prefix_attention import RowCache
-from c2s.models.sampling import keyed_gumbel, noise_keys, sample_answers
+from c2s.models.sampling import sample_answers
 from tests.memory import LargestTensor
 from tests.models.untrained import full_log_probabilities, tiny_transformer
 
@@ -107,7 +109,7 @@ def test_noise_is_made_in_slabs_of_bounded_memory(monkeypatch):
     keys, tokens = some_keys(50), torch.arange(200)
     whole = keyed_gumbel(keys, 1, tokens)
     for slab in (1, 777, 1000):
-        monkeypatch.setattr(sampling, "SLAB", slab)
+        monkeypatch.setattr(noise_module, "SLAB", slab)
         with LargestTensor() as largest:
             assert torch.equal(keyed_gumbel(keys, 1, tokens), whole)
         assert largest.nbytes == whole.nbytes
@@ -219,7 +221,7 @@ def test_a_large_vocabulary_makes_smaller_batches(model, monkeypatch, runs):
 def test_sampling_holds_four_bytes_per_row_and_token_in_one_piece(shape, monkeypatch):
     """Logits, or noise, or a mask; none in 64 bits, which one library of drugs made gigabytes of."""
     n_cells, n_drugs, n_samples = shape
-    monkeypatch.setattr(sampling, "SLAB", 1000)
+    monkeypatch.setattr(noise_module, "SLAB", 1000)
     wide = tiny_transformer(4000, hidden_size=8, num_attention_heads=2, intermediate_size=8)
     constraint = Constraint(torch.arange(3, 4000), [Segment(3, END)], n_tokens=4000, pad=PAD)
     keys = noise_keys(0, [str(i) for i in range(n_cells)], n_samples)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from c2s.engines.noise import keyed_gumbel, noise_keys
 from c2s.errors import ConfigError
 from c2s.models.backends.base import Completion, cut
 from c2s.models.batching import TOKENS, by_length
 from c2s.models.context import check_context
 from c2s.models.prefix import PrefixDecoder
 from c2s.models.prefix_attention import RowCache
-from c2s.models.sampling import BYTES_PER_TOKEN, keyed_gumbel, noise_keys
+from c2s.models.sampling import BYTES_PER_TOKEN
 from c2s.models.text_tokens import TextTokens
 
 ROWS = 256  # answers written together, at most
