@@ -28,6 +28,7 @@ OWN_FILES = {
     "config.json": {"task", "model", "steps", "labels_key", "perturbation_key"},  # a training run
     "reinforcement.json": {"recipe", "settings"},
     "results.json": {"format", "results"},  # an evaluation
+    "router.json": {"format", "n_layers", "base"},
 }
 
 _SHORT = 100  # items of a list that are laid out one a line
