@@ -19,7 +19,8 @@ from anndata import AnnData
 from benchmarks.annotation.splits import held_out, labelled
 from benchmarks.card import ROOT
 from c2s.baselines.annotation import Annotator
-from c2s.models.cell_lm import CellLM, load_cell_lm
+from c2s.models.cell_lm import CellLM
+from c2s.models.loading import load_cell_lm
 from c2s.training.run import train
 
 STARTS = ROOT / "runs" / "benchmarks" / "annotation"

@@ -23,7 +23,8 @@ from c2s.baselines.shifts import ContextMean, NoChange, PerturbationMean, TrainM
 from c2s.cells.library import Perturbation
 from c2s.engines.rl.recipes import recipe
 from c2s.engines.rl.settings import RunSettings
-from c2s.models.cell_lm import CellLM, load_cell_lm
+from c2s.models.cell_lm import CellLM
+from c2s.models.loading import load_cell_lm
 from c2s.perturbation.predict import predict_cells
 from c2s.perturbation.problem import RewardConfig
 from c2s.perturbation.reinforce import reinforce_responses
@@ -154,6 +155,7 @@ BASELINES: dict[str, Row] = {
     "scGen-style arithmetic": of_baseline(ScgenStyle),
     "scGPT architecture": of_baseline(ScgptResponse),
     "sum of single shifts, labels shuffled": of_baseline(SumOfSingles, shuffled=True),
+    "ridge on descriptors, labels shuffled": of_baseline(DescriptorRidge, shuffled=True),
     "half of the real cells": half,
 }
 MODELS = ("supervised", "supervised + GRPO")

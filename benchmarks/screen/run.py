@@ -22,7 +22,8 @@ from c2s.artefacts import hash_of, read_json, write_json
 from c2s.cells.library import Perturbation
 from c2s.cells.simulate import CLASSES, SimulatedScreen, made_up_names, mechanism_of, simulate_screen, simulated_genes
 from c2s.demo.simulated import SCREENING, TRAINING, screen_simulated, train_simulated
-from c2s.models.cell_lm import CellLM, load_cell_lm
+from c2s.models.cell_lm import CellLM
+from c2s.models.loading import load_cell_lm
 from c2s.screening.config import ScreenConfig
 from c2s.screening.effects import ScreenEffects
 from c2s.screening.hits import call_hits

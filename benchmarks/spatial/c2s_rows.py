@@ -28,7 +28,7 @@ from c2s.sentences.encode import encode
 from c2s.spatial import knowledge_lines
 from c2s.tasks import TASKS, Example
 from c2s.training.config import TrainConfig
-from c2s.training.examples import RenderedExamples, render_examples
+from c2s.training.examples import Collator, RenderedExamples, render_examples
 from c2s.training.sft import fit
 
 PRESET = "c2s-mini"
@@ -69,7 +69,7 @@ def language_model(question: Question, seed: int, *, told: str | None = None) ->
         checkpoint_steps=STEPS,
     )
     with tempfile.TemporaryDirectory() as folder:
-        fit(model, examples, None, config, Path(folder), pad=tokens.pad, progress=False)
+        fit(model, examples, None, config, Path(folder), collator=Collator(tokens.pad), progress=False)
     model.eval()
     classes = sorted(set(question.train_labels))
     answers = [tokens.render(_answer(asked, name)) for name in classes]

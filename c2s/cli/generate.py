@@ -19,6 +19,12 @@ def generate(
     ),
     temperature: float = typer.Option(1.0, min=0, help="Of sampling; 0 takes the most likely gene every time."),
     seed: int = typer.Option(0, help="Of sampling."),
+    decoding: str = typer.Option(
+        None,
+        metavar="PRESET|FILE.json",
+        help="Of a masked-diffusion model: 'paper', or a file of settings.",
+        show_default=False,
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what OUT_FOLDER holds."),
     config: Path | None = config_option(),
 ) -> None:
@@ -27,6 +33,8 @@ def generate(
     **Example**
 
     `c2s generate runs/cells/model b_cells --n 500 --condition "cell_type=B cell"`
+
+    `c2s generate runs/diffusion/model b_cells --condition "cell_type=B cell" --decoding paper`
     """
     wanted = dict(item.partition("=")[::2] for item in conditions)
     if len(wanted) < len(conditions):
@@ -36,10 +44,13 @@ def generate(
         msg = f"--condition takes KEY=VALUE; got {', '.join(conditions)}"
         raise ConfigError(msg)
     from c2s.artefacts import spare_inputs, whole_folder
-    from c2s.models.cell_lm import load_cell_lm
+    from c2s.models.loading import load_cell_lm
 
     spare_inputs(out, model)
     with whole_folder(out, overwrite=overwrite) as scratch:
-        cells = load_cell_lm(model).generate(n=n, seed=seed, temperature=temperature, conditions=wanted)
+        known = load_cell_lm(model, decoding=decoding)
+        cells = known.generate(n=n, seed=seed, temperature=temperature, conditions=wanted)
         cells.write(scratch)
     typer.echo(f"{len(cells):,} cells of {cells.lengths.min()} to {cells.lengths.max()} genes → {out}")
+    if cost := known.cost():
+        typer.echo(cost)

@@ -154,7 +154,7 @@ def predict(
     from c2s.artefacts import atomic_path, check_file, check_folder, spare_inputs, whole_folder
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
-    from c2s.models.cell_lm import load_cell_lm
+    from c2s.models.loading import load_cell_lm
     from c2s.perturbation.predict import predict_cells
 
     spare_inputs(out, model, cells, library)
@@ -203,7 +203,7 @@ def evaluate(
     from c2s.artefacts import spare_inputs, whole_folder
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
-    from c2s.models.cell_lm import load_cell_lm
+    from c2s.models.loading import load_cell_lm
     from c2s.perturbation.evaluate import evaluate_responses
 
     spare_inputs(out, *(path for path in (model, cells, training, library) if path is not None))

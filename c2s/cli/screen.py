@@ -123,7 +123,7 @@ def screen(
     from c2s.artefacts import spare_inputs
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
-    from c2s.models.cell_lm import load_cell_lm
+    from c2s.models.loading import load_cell_lm
     from c2s.screening.screen import screen as run
 
     spare_inputs(out, model, cells, library, gmt)
@@ -160,7 +160,7 @@ def merge(
     from c2s.artefacts import read_json
     from c2s.cells.library import read_library
     from c2s.cells.reading import read_cells
-    from c2s.models.cell_lm import load_cell_lm
+    from c2s.models.loading import load_cell_lm
     from c2s.screening.config import ScreenConfig
     from c2s.screening.screen import PLAN_FILE
     from c2s.screening.screen import merge as join

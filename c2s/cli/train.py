@@ -18,6 +18,13 @@ class TaskName(StrEnum):
     cell_generation = "cell_generation"
 
 
+class Objective(StrEnum):
+    """How an answer is learned."""
+
+    next_token = "next_token"
+    masked_diffusion = "masked_diffusion"
+
+
 class Sizes(StrEnum):
     """What decides how far a gene of a delta moves."""
 
@@ -48,6 +55,9 @@ def train(
     ),
     out: Path = typer.Argument(..., metavar="RUN_FOLDER", help="Gets config.json, curves.json, curves.png and model/."),
     task: TaskName = typer.Option(TaskName.perturbation_response, help="What to learn."),
+    objective: Objective = typer.Option(
+        Objective.next_token, help="Gene after gene, or hidden genes in any order, of which several are written a step."
+    ),
     model: str = typer.Option(
         "c2s-mini", help="c2s-micro, c2s-mini, c2s-midi, c2s-small, or the folder of a trained model to go on from."
     ),
@@ -124,12 +134,14 @@ def train(
 
     `c2s train corpus runs/cells --task cell_generation --labels-key cell_type --n-genes 200`
 
+    `c2s train corpus runs/diffusion --task cell_generation --objective masked_diffusion --n-genes 256`
+
     `c2s train more.h5ad runs/more --model runs/screen --lora-rank 16 --perturbation-key drug --control DMSO`
     """
     from c2s.training.config import TrainConfig
 
     settings = TrainConfig(
-        task=task.value, model=model, layer=layer, seed=seed, n_genes=n_genes, labels_key=labels_key,
+        task=task.value, objective=objective.value, model=model, layer=layer, seed=seed, n_genes=n_genes, labels_key=labels_key,
         perturbation_key=perturbation_key, control=control, context_keys=tuple(context_keys), match_by=tuple(match_by), pairing=pairing.value,
         target=target.value, n_up=n_up, n_down=n_down, n_answer=n_answer, delta_threshold=delta_threshold, delta_sizes=delta_sizes.value,
         n_treated=n_treated, n_controls=n_controls, moved_weight=moved_weight, prompt_weight=prompt_weight, name_dropout=name_dropout,

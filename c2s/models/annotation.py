@@ -12,7 +12,6 @@ from torch import Tensor
 from c2s.errors import ConfigError, ModelError
 from c2s.models.batching import TOKENS, by_length, right_padded
 from c2s.models.prefix import PrefixDecoder
-from c2s.models.prefix_attention import RowCache
 
 CHUNK = 1 << 25  # logits made at once: places x tokens
 
@@ -75,7 +74,7 @@ def _log_likelihood(
         begun, seen = right_padded([answer[:-1] for answer in answers], pad, decoder.device)
         wanted, _ = right_padded([answer[1:] for answer in answers], pad, decoder.device)
         begun, seen, wanted = (each.repeat(cells, 1) for each in (begun, seen, wanted))
-        hidden = decoder.extend(prefix, RowCache(decoder.n_layers, begun.shape[1]), begun, seen)
+        hidden = decoder.extend(prefix, decoder.row_cache(begun.shape[1]), begun, seen)
         log_p = _picked(decoder, hidden[seen], wanted[seen], n_tokens)
         later = torch.zeros(seen.shape, device=decoder.device).masked_scatter(seen, log_p)
         total = total + later.sum(1).view(cells, len(answers))

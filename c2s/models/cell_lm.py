@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -20,11 +21,13 @@ from c2s.engines.noise import noise_keys
 from c2s.errors import ConfigError, DataError, ModelError
 from c2s.models.annotation import checked_labels, label_log_likelihood, label_table, prior_shift
 from c2s.models.answers import perturbed_cells, with_columns
+from c2s.models.batching import TOKENS, by_length
 from c2s.models.conditions import checked_conditions
 from c2s.models.embedding import Passage
 from c2s.models.folder import ModelParts
 from c2s.models.prefix import PrefixDecoder
 from c2s.models.reader import CellReader
+from c2s.models.routed_prefix import Plans, RoutedPrefixDecoder, RoutingCost
 from c2s.models.sampling import sample_answers
 from c2s.models.settings import ModelSettings
 from c2s.models.tokenizer import PartTokenizer
@@ -41,6 +44,7 @@ from c2s.tasks.base import Genes, Mark
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from c2s.engines.layer_routing.plan import LayerPlan
     from c2s.tasks.perturbation_response import Target
 
 logger = logging.getLogger(__name__)
@@ -60,6 +64,14 @@ class CellLM(CellReader):
         Fitted on training cells: what the ranks the model writes stand for.
     responses : DataFrame, optional
         Mean observed responses of the training perturbations, for baselines and gates.
+
+    Attributes
+    ----------
+    routing : Router, LayerPlan, Decider or None
+        Who decides which layers each cell skips, runs or repeats; None: all are run. Labels, generated and perturbed cells are made
+        under it; vectors and attributions are refused.
+    routing_cost : RoutingCost or None
+        What the last call under it cost.
     """
 
     def __init__(
@@ -75,6 +87,8 @@ class CellLM(CellReader):
         super().__init__(model, pad=tokens.pad, n_outputs=len(tokens))
         self.tokens, self.background, self.settings = tokens, background, settings
         self.decoder, self.responses = decoder, responses
+        self.routing: Plans | None = None
+        self.routing_cost: RoutingCost | None = None
 
     def __repr__(self) -> str:
         tasks = ", ".join(self.settings.tasks) or "none"
@@ -185,7 +199,7 @@ class CellLM(CellReader):
                 len(unseen), len(names), listed(self.settings.labels), listed(unseen),
             )  # fmt: skip
         shift = prior_shift(names, prior, labels=self.settings.labels, shares=self.settings.label_share)
-        decoder = PrefixDecoder(self.model)
+        decoder = self._decoder()
         answers = self.label_tokens(names, self.vocabulary)
         prompts = (passage.ids for passage in self.passages(sentences))
         with decoder.attached(), progress_bar(len(sentences), what="annotating", unit="cells", shown=progress) as bar:
@@ -242,14 +256,11 @@ class CellLM(CellReader):
             raise ConfigError(msg)
         asked = checked_conditions(conditions, named, known=self.settings.conditions)
         prompt = self.tokens.render(spec.prompt(asked))
-        constraint = self._constraint([(min(spec.n_genes, len(self.vocabulary)), "end", min_genes)])
+        constraint = self._constraint([(stop, min_genes, n_genes) for stop, _, n_genes in spec.segments])
         names = [f"generated{i}" for i in range(n)]
-        decoder = PrefixDecoder(self.model)
-        with decoder.attached():
-            answers = sample_answers(
-                decoder, [prompt[:-1]] * n, [[prompt[-1:]]] * n, constraint, noise_keys(seed, names, 1),
-                pad=self.tokens.pad, temperature=temperature,
-            )  # fmt: skip
+        answers = self._sampled(
+            [prompt[:-1]] * n, [[prompt[-1:]]] * n, constraint, noise_keys(seed, names, 1), temperature
+        )
         lists = [spec.parse(self.tokens.parts(row.tolist())) for row in answers[:, 0, 0]]
         obs = pd.DataFrame({key: [value] * n for key, value in asked.items()}, index=names)
         return CellSentences.from_lists(
@@ -318,12 +329,7 @@ class CellLM(CellReader):
             suffixes.append(rendered[values])
         prefixes = [self.tokens.render(spec.prefix(sentences.row(i))) for i in range(len(sentences))]
         keys = noise_keys(seed, sentences.obs.index.astype(str), n_samples)
-        constraint = self.response_constraint()
-        decoder = PrefixDecoder(self.model)
-        with decoder.attached():
-            answers = sample_answers(
-                decoder, prefixes, suffixes, constraint, keys, pad=self.tokens.pad, temperature=temperature
-            )
+        answers = self._sampled(prefixes, suffixes, self.response_constraint(), keys, temperature)
         return perturbed_cells(
             answers.numpy(), sentences, perturbations, tokens=self.tokens, target=spec.target, background=self.background,
             rule=DeltaRule.from_dict(details.delta_rule) if details.delta_rule else None,
@@ -332,31 +338,70 @@ class CellLM(CellReader):
     def response_constraint(self) -> Constraint:
         """Return the constraint that perturbation answers are sampled under."""
         spec: PerturbationResponse = self.task("perturbation_response")
-        if spec.target == "delta":
-            return self._constraint([(spec.n_up, "down", 0), (spec.n_down, "end", 0)])
-        return self._constraint([(min(spec.n_answer, len(self.vocabulary)), "end", 1)])
+        return self._constraint(spec.segments)
 
-    def _constraint(self, segments: Sequence[tuple[int, str, int]]) -> Constraint:
-        items = torch.from_numpy(self.tokens.gene_tokens)
+    def cost(self) -> str:
+        """Return what the last answers cost in a line, where that depends on settings; else nothing."""
+        return "" if self.routing_cost is None else str(self.routing_cost)
+
+    @contextmanager
+    def routed(self, plans: Plans | None) -> Iterator[Self]:
+        """Let ``plans`` be :attr:`routing` inside the block."""
+        before, self.routing = self.routing, plans
+        try:
+            yield self
+        finally:
+            self.routing = before
+
+    def plans(self, sentences: CellSentences, *, batch_size: int = 64) -> list[LayerPlan]:
+        """Return the plan under which each cell is annotated; a ConfigError where there is no :attr:`routing`."""
+        decoder = self._decoder()
+        if not isinstance(decoder, RoutedPrefixDecoder):
+            msg = "this model runs all its layers on every cell; load it with routing= to have plans"
+            raise ConfigError(msg)
+        found: dict[int, LayerPlan] = {}
+        budget = TOKENS.get(self.model.device.type, TOKENS["cpu"])
+        with decoder.attached():
+            prompts = (passage.ids for passage in self.passages(sentences))
+            for places, batch in by_length(prompts, tokens=budget, rows=batch_size):
+                found.update(zip(places, decoder.prefill(batch, pad=self.pad).plans))
+        return [found[place] for place in range(len(sentences))]
+
+    def require_all_layers(self, what: str) -> None:
+        """Raise a ModelError under :attr:`routing`."""
+        if self.routing is not None:
+            msg = f"{what} are of the whole model, and this one has a router, under which cells leave different layers out; load it without routing="
+            raise ModelError(msg)
+
+    def _decoder(self) -> PrefixDecoder:
+        """Return what runs prompts and answers, under :attr:`routing` where there is any."""
+        self.routing_cost = None
+        if self.routing is None:
+            return PrefixDecoder(self.model)
+        routed = RoutedPrefixDecoder(self.model, self.routing)
+        self.routing_cost = routed.cost
+        return routed
+
+    def require_next_token(self, purpose: str) -> None:
+        """Raise a ModelError where the model is none that foretells the next token, which ``purpose`` needs."""
+        if self.settings.objective != "next_token":
+            msg = f"{purpose} needs a model that foretells the next token; this one was trained with objective={self.settings.objective!r}"
+            raise ModelError(msg)
+
+    def _constraint(self, segments: Sequence[tuple[str, int, int]]) -> Constraint:
+        items, n_known = torch.from_numpy(self.tokens.gene_tokens), len(self.vocabulary)
         return Constraint(
-            items, [Segment(n, self.tokens.marks[stop], low) for n, stop, low in segments],
+            items, [Segment(min(high, n_known), self.tokens.marks[stop], low) for stop, low, high in segments],
             n_tokens=len(self.tokens), pad=self.tokens.pad,
         )  # fmt: skip
 
-
-def load_cell_lm(folder: str | os.PathLike[str], *, device: str | None = None, dtype: str = "auto") -> CellLM:
-    """Return the model in ``folder``, as ``c2s train`` writes it; the arguments are those of :func:`c2s.load_model`.
-
-    Raises
-    ------
-    ArtefactError
-        No such folder, no ``c2s.json`` in it, or a file is missing or truncated.
-    ModelError
-        The files do not belong together or were written by a newer c2s.
-    """
-    parts = ModelParts.read(folder, dtype=dtype)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return CellLM(
-        parts.model.to(where).eval(), parts.tokens, parts.background, parts.settings,
-        decoder=parts.decoder, responses=parts.responses,
-    )  # fmt: skip
+    def _sampled(
+        self, prefixes: Sequence[Sequence[int]], suffixes: Sequence[Sequence[Sequence[int]]], constraint: Constraint,
+        keys: np.ndarray, temperature: float,
+    ) -> torch.Tensor:  # fmt: skip
+        """Return answers, int64 (cells, suffixes, samples, longest); see :func:`c2s.models.sampling.sample_answers`."""
+        decoder = self._decoder()
+        with decoder.attached():
+            return sample_answers(
+                decoder, prefixes, suffixes, constraint, keys, pad=self.tokens.pad, temperature=temperature
+            )

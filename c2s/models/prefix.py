@@ -87,6 +87,14 @@ class PrefixDecoder:
             self.model.set_attn_implementation(before)
             self.model.train(training)
 
+    def row_cache(self, capacity: int) -> RowCache:
+        """Return what keeps keys and values of rows, of ``capacity`` places at most."""
+        return RowCache(self.n_layers, capacity)
+
+    def prefix_cache(self, mask: Tensor) -> PrefixCache:
+        """Return what keeps keys and values of prefixes, given their real places (C, P)."""
+        return PrefixCache(self.n_layers, mask)
+
     def prefill(self, prefixes: Sequence[Sequence[int]], *, pad: int) -> PrefixCache:
         """Run the prefixes, one per cell (some or all may be empty), and return their keys and values."""
         common = self.common(prefixes)
@@ -94,14 +102,14 @@ class PrefixDecoder:
         check_context(self.model.config, common + ids.shape[1])
         if not ids.shape[1]:  # one masked place, so that every cell has a prefix
             ids, mask = ids.new_full((len(ids), 1), pad), mask.new_zeros(len(ids), 1)
-        rows = RowCache(self.n_layers, ids.shape[1])
+        rows = self.row_cache(ids.shape[1])
         if common:
             start = self.prefill([prefixes[0][:common]], pad=pad)
             hidden = self.extend(start, rows, ids, mask)
-            cache = PrefixCache(self.n_layers, torch.cat([mask.new_ones(len(ids), common), mask], dim=1))
+            cache = self.prefix_cache(torch.cat([mask.new_ones(len(ids), common), mask], dim=1))
             cache.keys, cache.values = start.before(rows)
         else:
-            cache = PrefixCache(self.n_layers, mask)
+            cache = self.prefix_cache(mask)
             causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=self.device).tril()
             hidden = self._run(ids, causal & mask[:, None, None, :], cache.far_places, rows, cache)
             cache.keys, cache.values = rows.keys, rows.values

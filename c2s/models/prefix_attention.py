@@ -43,7 +43,7 @@ def shared_prefix_attention(
     group = heads // kv
     scale = width**-0.5 if scaling is None else scaling
     cap, window = kwargs.get("softcap"), kwargs.get("sliding_window")
-    first = prefix is None or prefix.keys[module.layer_idx] is None  # type: ignore[index]
+    first = prefix is None or not prefix.holds(module.layer_idx)  # type: ignore[arg-type]
     if prefix is not None:
         prefix.calls += 1
     if first and not cap and (window is None or window >= length):  # padding is on the right: no token sees it
@@ -129,6 +129,10 @@ class PrefixCache:
         self.last = mask.new_empty(0)  # hidden state of each prefix's last token, (C, width)
         self.calls = 0  # layers that have asked so far: a layer that does not ask computes something else
 
+    def holds(self, layer: int) -> bool:
+        """Return whether a layer has read the prefixes already."""
+        return self.keys[layer] is not None
+
     def of_layer(self, layer: int) -> tuple[Tensor, Tensor]:
         """Return keys and values of a layer."""
         key, value = self.keys[layer], self.values[layer]
@@ -182,12 +186,16 @@ class RowCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep (or repeat) ``rows``, an index tensor."""
+        for layer in range(len(self.keys)):
+            self._keep(layer, rows)
+
+    def _keep(self, layer: int, rows: Tensor) -> None:
         for store in (self.keys, self.values):
-            for layer, held in enumerate(store):
-                if held is not None:
-                    kept = held.new_empty(len(rows), *held.shape[1:])
-                    kept[:, :, : self.used] = held[rows, :, : self.used]
-                    store[layer] = kept
+            held = store[layer]
+            if held is not None:
+                kept = held.new_empty(len(rows), *held.shape[1:])
+                kept[:, :, : self.used] = held[rows, :, : self.used]
+                store[layer] = kept
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the number of stored places."""

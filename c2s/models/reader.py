@@ -59,6 +59,9 @@ class CellReader(ABC):
     def label_tokens(self, labels: Sequence[str], vocabulary: GeneVocabulary, *, wording: int = 0) -> list[list[int]]:
         """Return the answers that name ``labels``."""
 
+    def require_all_layers(self, what: str) -> None:
+        """Raise a ModelError where cells leave layers out, and ``what`` is of the whole model."""
+
     @property
     def n_parameters(self) -> int:
         """Number of parameters, embeddings included."""
@@ -106,6 +109,7 @@ class CellReader(ABC):
         batch_size: int = 1024,
     ) -> Iterator[tuple[list[int], np.ndarray]]:
         """Yield places and vectors batch by batch, for cells whose vectors do not fit in memory; see :meth:`embed`."""
+        self.require_all_layers("vectors")
         return embed_passages(
             self.model, self.passages(sentences, wording=wording), pad=self.pad, layer=layer, pooling=pooling,
             batch_size=batch_size,
@@ -147,6 +151,7 @@ class CellReader(ABC):
             The sentence is empty.
         """
         require_method(method)
+        self.require_all_layers("attributions")
         if against == label:
             msg = f"label and against are both {label!r}; name another label, or leave it out"
             raise ConfigError(msg)

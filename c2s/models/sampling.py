@@ -19,7 +19,7 @@ from c2s.engines.noise import keyed_gumbel, slabs
 from c2s.errors import ConfigError
 from c2s.models.batching import left_padded
 from c2s.models.prefix import PrefixDecoder
-from c2s.models.prefix_attention import PrefixCache, RowCache
+from c2s.models.prefix_attention import PrefixCache
 
 BYTES_PER_TOKEN = 11  # of each row at its peak: logits and noise, 4 each, and three masks
 
@@ -98,7 +98,7 @@ def _sample_batch(
     n_cells, each, n_samples = len(suffixes), len(suffixes[0]), keys.shape[1]
     flat = [suffix for row in suffixes for suffix in row]
     ids, seen = left_padded(flat, pad, device)
-    rows = RowCache(decoder.n_layers, ids.shape[1] + constraint.max_length)
+    rows = decoder.row_cache(ids.shape[1] + constraint.max_length)
     hidden = decoder.extend(prefix, rows, ids, seen)[:, -1]
     # rows of a cell: suffix-major, samples innermost
     repeat = torch.arange(n_cells * each, device=device).repeat_interleave(n_samples)

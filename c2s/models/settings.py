@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from c2s.config import Config
 
 SETTINGS_FILE = "c2s.json"
-FORMAT = 2  # 1 had no conditions, and moved_ranks in perturbation_response
+FORMAT = 3  # 1 had no conditions, and moved_ranks in perturbation_response; 2 had no objective
+Objective = Literal["next_token", "masked_diffusion"]
 
 
 class PerturbationSettings(Config):
@@ -29,6 +30,7 @@ class ModelSettings(Config):
 
     format: int = FORMAT
     version: str = ""
+    objective: Objective = "next_token"
     tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)  # task name -> its settings
     encoding: dict[str, Any] = Field(default_factory=dict)
     n_expressed: int = 0  # training median of genes expressed per cell

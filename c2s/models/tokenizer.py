@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def build_tokenizer(
-    vocabulary: GeneVocabulary, texts: Iterable[str], *, n_pieces: int = 512
+    vocabulary: GeneVocabulary, texts: Iterable[str], *, n_pieces: int = 512, with_mask: bool = False
 ) -> PreTrainedTokenizerFast:
     """Return a byte-level BPE tokenizer with marks and one token per gene.
 
@@ -32,6 +32,8 @@ def build_tokenizer(
         Labels, names, mechanisms: what sub-words are learned from.
     n_pieces : int
         Byte and sub-word tokens, at least 256.
+    with_mask : bool
+        Add ``<mask>``, behind all others, for masked-diffusion models.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -47,6 +49,7 @@ def build_tokenizer(
     specials = ["<pad>", *(f"<{mark}>" for mark in MARKS)]
     tokens = [*specials, *sorted(learned["vocab"], key=learned["vocab"].get)]
     tokens += [gene_token(symbol) for symbol in vocabulary.symbols]
+    tokens += ["<mask>"] * with_mask
     merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in learned["merges"]]
     tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -55,6 +58,7 @@ def build_tokenizer(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         eos_token="<end>",
+        mask_token="<mask>" if with_mask else None,
         additional_special_tokens=[f"<{mark}>" for mark in MARKS if mark != "end"],
         padding_side="left",
     )
@@ -96,6 +100,21 @@ class PartTokenizer:
 
     def __len__(self) -> int:
         return len(self.tokenizer)
+
+    @property
+    def mask(self) -> int:
+        """The token of a hidden place, which masked-diffusion models have.
+
+        Raises
+        ------
+        ModelError
+            There is none.
+        """
+        found = self.tokenizer.mask_token_id
+        if found is None:
+            msg = "the tokenizer has no <mask>, without which a masked-diffusion model cannot be asked; the files belong to different models"
+            raise ModelError(msg)
+        return int(found)
 
     def _encode_text(self, text: str) -> tuple[int, ...]:
         # split_special_tokens: "<end>" in a label is text, not a mark

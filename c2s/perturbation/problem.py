@@ -87,7 +87,7 @@ def response_problem(
     Raises
     ------
     ModelError
-        The model was trained on another task.
+        The model was trained on another task, or is none that foretells the next token.
     DataError
         Columns are missing, a perturbation is in neither library, or a condition is on both sides.
     ConfigError
@@ -99,6 +99,7 @@ def response_problem(
     from c2s.engines.rl.problem import Problem
 
     config = config or RewardConfig()
+    model.require_next_token("reinforcement")
     spec, details = trained_on(model)
     names = complete_column(sentences.obs, details.perturbation_key, "perturbation_key")
     by = list(dict.fromkeys((*details.context_keys, *details.match_by)))

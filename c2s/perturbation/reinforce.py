@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from c2s.artefacts import read_json, whole_folder
 from c2s.cells.library import Perturbation
 from c2s.errors import ConfigError, ModelError
-from c2s.models.cell_lm import CellLM, load_cell_lm
+from c2s.models.cell_lm import CellLM
+from c2s.models.loading import load_cell_lm
 from c2s.models.settings import SETTINGS_FILE
 from c2s.perturbation.energy import MIN_SAMPLES
 from c2s.perturbation.problem import RewardConfig, response_problem

@@ -143,18 +143,24 @@ def swap_gaps(
 
 @torch.no_grad()
 def answer_log_likelihoods(model: CellLM, examples: Sequence[Example]) -> Array:
-    """Return the mean log-probability of each example's answer tokens, nats, shape (n,)."""
+    """Return the mean log-probability of each example's answer tokens, nats, shape (n,).
+
+    A masked-diffusion model is asked for every place with the whole answer hidden.
+    """
     prompts = [model.tokens.render(example.prompt) for example in examples]
-    whole = [prompt + model.tokens.render(example.answer) for prompt, example in zip(prompts, examples)]
+    answers = [model.tokens.render(example.answer) for example in examples]
+    in_turn = model.settings.objective == "next_token"
+    canvas = [] if in_turn else [model.tokens.mask] * model.response_constraint().max_length
+    whole = [prompt + (answer if in_turn else canvas) for prompt, answer in zip(prompts, answers)]
     found = np.zeros(len(whole))
     device = model.model.device
     for rows, batch in by_length(whole, tokens=TOKENS.get(device.type, TOKENS["cpu"]), rows=ROWS):
         ids, seen = right_padded(batch, model.tokens.pad, device)
         hidden = model.model.get_decoder()(input_ids=ids, attention_mask=seen, use_cache=False).last_hidden_state
         for place, row in enumerate(rows):
-            span = slice(len(prompts[row]) - 1, len(whole[row]) - 1)
-            logits = model.model.get_output_embeddings()(hidden[place, span]).float()
-            asked = ids[place, len(prompts[row]) : len(whole[row])]
+            first = len(prompts[row]) - in_turn  # where the model says what the answer's first token is
+            logits = model.model.get_output_embeddings()(hidden[place, first : first + len(answers[row])]).float()
+            asked = torch.tensor(answers[row], device=device)
             found[row] = float(torch.log_softmax(logits, -1).gather(1, asked[:, None]).mean())
     return found
 

@@ -14,7 +14,8 @@ from c2s.artefacts import prepare_folder
 from c2s.cells.library import Perturbation
 from c2s.cells.reading import complete_column
 from c2s.errors import ArtefactError, ConfigError
-from c2s.models.cell_lm import CellLM, load_cell_lm
+from c2s.models.cell_lm import CellLM
+from c2s.models.loading import load_cell_lm
 from c2s.perturbation.problem import RewardConfig
 from c2s.perturbation.reinforce import check_second_stage, reinforce_responses
 from c2s.training.config import TrainConfig

@@ -39,6 +39,11 @@ class CellGeneration(TextTask):
     optional: ClassVar[tuple[str, ...]] = (*_SLOTS, "any other condition")
     metric: ClassVar[str] = "gene_overlap"
 
+    @property
+    def segments(self) -> tuple[tuple[str, int, int], ...]:
+        """The lists of genes of an answer in marks: the mark that ends each, its least and its most genes."""
+        return (("end", 1, self.n_genes),)
+
     def prompt(
         self, conditions: Mapping[str, str], *, n_genes: int | None = None, wording: int | None = None
     ) -> tuple[Part, ...]:

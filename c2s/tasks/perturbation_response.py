@@ -50,6 +50,13 @@ class PerturbationResponse:
     optional: ClassVar[tuple[str, ...]] = ("mechanism", "dose", "time", "targets")
     metric: ClassVar[str] = "pearson_delta"
 
+    @property
+    def segments(self) -> tuple[tuple[str, int, int], ...]:
+        """The lists of genes of an answer: the mark that ends each, its least and its most genes."""
+        if self.target == "delta":
+            return (("down", 0, self.n_up), ("end", 0, self.n_down))
+        return (("end", 1, self.n_answer),)
+
     def prefix(self, control: np.ndarray) -> tuple[Part, ...]:
         """Return the part of the prompt that only the control cell decides (gene ids, int32)."""
         return (Mark("cell"), Genes(control[: self.n_genes]))

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from c2s.config import Config
 from c2s.models.presets import PRESETS
+from c2s.models.settings import Objective
 
 TaskName = Literal["perturbation_response", "cell_type_annotation", "cell_generation"]
 
@@ -16,6 +17,7 @@ class TrainConfig(Config):
     """Settings of supervised fine-tuning; every field is a flag of ``c2s train``."""
 
     task: TaskName = "perturbation_response"
+    objective: Objective = "next_token"  # or masked_diffusion: the answer's places in any order, several a step
     model: str = "c2s-mini"  # a preset, or the folder of a trained model to go on from
     layer: str | None = None
     seed: int = Field(0, ge=0)
@@ -71,6 +73,9 @@ class TrainConfig(Config):
             raise ValueError(msg)
         if self.prompt_weight and self.task != "cell_type_annotation":
             msg = f"prompt_weight={self.prompt_weight:g} is read by task='cell_type_annotation' only, not by {self.task!r}; leave it out"
+            raise ValueError(msg)
+        if self.objective == "masked_diffusion" and self.task == "cell_type_annotation":
+            msg = "masked_diffusion writes sentences (cell_generation, perturbation_response); a label is one answer of a few, which next_token scores"
             raise ValueError(msg)
         if self.lora_rank and self.model in PRESETS:
             msg = f"lora_rank adapts a trained model; {self.model} starts from random weights. Give model= a folder, or lora_rank=0"

@@ -17,8 +17,11 @@ def continued_settings(before: ModelSettings, now: ModelSettings) -> ModelSettin
     Raises
     ------
     ConfigError
-        The runs read different context columns or name different vehicles, so one prompt cannot serve both.
+        The runs have different objectives, read different context columns or name different vehicles, so one model cannot serve both.
     """
+    if before.objective != now.objective:
+        msg = f"the model was trained with objective={before.objective!r}, this run has {now.objective!r}; go on with the same, or start from a preset"
+        raise ConfigError(msg)
     said = {name: value for name, value in now.model_dump().items() if value}
     names = dict.fromkeys((*before.conditions, *now.conditions))
     conditions = {

@@ -63,6 +63,7 @@ def example_sets(
 
     base = {
         "version": __version__,
+        "objective": config.objective,
         "encoding": sentences.encoding.model_dump(),
         "n_expressed": int(np.median(sentences.n_expressed)),
     }

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +18,23 @@ from c2s.artefacts import check_folder, prepare_folder, read_json, write_json
 from c2s.cells.library import Perturbation
 from c2s.errors import ArtefactError, ConfigError
 from c2s.locks import locked_folder
-from c2s.models.cell_lm import CellLM, load_cell_lm
+from c2s.models.cell_lm import CellLM
+from c2s.models.folder import ModelParts
+from c2s.models.loading import cell_lm, load_cell_lm
 from c2s.models.presets import PRESETS, preset_config
 from c2s.models.tokenizer import PartTokenizer, build_tokenizer
 from c2s.sentences.background import Background
 from c2s.sentences.corpus import CellSentences
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import encode
+from c2s.tasks import TASKS
 from c2s.training.cell_data import CellExamples
 from c2s.training.config import TrainConfig
 from c2s.training.continuing import continued_responses, continued_settings
 from c2s.training.corpora import check_corpus
 from c2s.training.curves import write_curves
 from c2s.training.example_sets import example_sets
-from c2s.training.examples import RenderedExamples
+from c2s.training.examples import Collator, RenderedExamples
 from c2s.training.sft import fit
 
 if TYPE_CHECKING:
@@ -108,7 +112,12 @@ def _train(
     tokens = (
         previous.tokens
         if previous
-        else PartTokenizer(build_tokenizer(vocabulary, _texts(sentences, library, config)), vocabulary)
+        else PartTokenizer(
+            build_tokenizer(
+                vocabulary, _texts(sentences, library, config), with_mask=config.objective == "masked_diffusion"
+            ),
+            vocabulary,
+        )
     )
     set_seed(config.seed)
     model = (
@@ -119,6 +128,7 @@ def _train(
         )
     )
     max_length = int(model.config.max_position_embeddings)
+    how = _objective(model, tokens, TASKS[config.task](**settings_.tasks[config.task]), config, max_length)
     training = examples(tokens, max_length, validation=False)
     assert training is not None  # only validation may be
     validation = examples(tokens, max_length, validation=True) if config.validation_share else None
@@ -128,7 +138,7 @@ def _train(
     _same_examples(training, folder / "checkpoints" / "examples.json", resume=resume)
     trained: Any = _with_lora(model, config) if config.lora_rank else model
     history = fit(
-        trained, training, validation, config, folder / "checkpoints", pad=tokens.pad, resume=resume, progress=progress
+        trained, training, validation, config, folder / "checkpoints", resume=resume, progress=progress, **how
     )
     if config.lora_rank:
         trained = trained.merge_and_unload()
@@ -141,13 +151,28 @@ def _train(
     }  # fmt: skip
     if decoder is None:
         decoder = RankDecoder.fit(cells, layer=config.layer, background=background)
-    result = CellLM(
-        trained.eval(), tokens, background, settings_.with_(training=record), decoder=decoder, responses=responses
-    )
+    result = cell_lm(ModelParts(trained, tokens, background, settings_.with_(training=record), decoder, responses))
     result.save(folder / "model")
     write_curves(folder, history)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return result
+
+
+def _objective(
+    model: PreTrainedModel, tokens: PartTokenizer, task: Any, config: TrainConfig, max_length: int
+) -> dict[str, Any]:
+    """Return the trainer and the collator of the objective, as :func:`fit` takes them; makes a diffusion model see both ways."""
+    if config.objective == "next_token":
+        return {"collator": Collator(tokens.pad)}
+    from c2s.engines.elastic_cache.bidirectional import make_bidirectional
+    from c2s.training.diffusion import CanvasCollator, DiffusionTrainer
+
+    make_bidirectional(model)
+    n_places = sum(min(high, len(tokens.vocabulary)) + 1 for _, _, high in task.segments)
+    return {
+        "collator": CanvasCollator(tokens.pad, n_places, max_length=max_length),
+        "trainer_class": partial(DiffusionTrainer, mask_id=tokens.mask),
+    }
 
 
 def _held_out_loss(history: list[dict[str, float]], config: TrainConfig) -> float | None:

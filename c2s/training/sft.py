@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from c2s.errors import ModelError
 from c2s.quiet import no_bars
 from c2s.training.cell_data import CellExamples
-from c2s.training.examples import Collator, RenderedExamples
+from c2s.training.examples import RenderedExamples
 from c2s.training.order import AlikeLengths, Shuffled
 
 if TYPE_CHECKING:
@@ -36,17 +36,30 @@ def answer_loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
     ``sum_t w_t (-log p(x_t | x_<t)) / sum_t w_t`` over tokens with ``w_t > 0``; the output layer runs at those places
     only.
     """
-    base = model.get_base_model() if hasattr(model, "peft_config") else model
     # padding is on the right, where no causal token looks: without a mask, attention takes its fast road
-    hidden = base.get_decoder()(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
+    hidden = answer_decoder(model)(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
     weights = batch["weights"][:, 1:]
     where = weights > 0
-    logits = base.get_output_embeddings()(hidden[:, :-1][where])
-    cap = getattr(base.config, "final_logit_softcapping", None)
-    if cap:
-        logits = cap * torch.tanh(logits / cap)
-    loss = nn.functional.cross_entropy(logits.float(), batch["input_ids"][:, 1:][where], reduction="none")
+    logits = answer_logits(model, hidden[:, :-1][where])
+    loss = nn.functional.cross_entropy(logits, batch["input_ids"][:, 1:][where], reduction="none")
     return (loss * weights[where]).sum() / weights[where].sum()
+
+
+def answer_decoder(model: PreTrainedModel) -> Any:
+    """Return the layers of a model, or of the model that a peft model adapts, without the output layer."""
+    return _base(model).get_decoder()
+
+
+def answer_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Return the logits (n, V), float32, of hidden states (n, width)."""
+    base = _base(model)
+    logits = base.get_output_embeddings()(hidden)
+    cap = getattr(base.config, "final_logit_softcapping", None)
+    return (cap * torch.tanh(logits / cap) if cap else logits).float()
+
+
+def _base(model: PreTrainedModel) -> Any:
+    return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
 class AnswerTrainer(Trainer):
@@ -56,9 +69,13 @@ class AnswerTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
         """Return the loss of a batch."""
-        with self.accelerator.autocast():  # accelerate casts model.forward, which answer_loss goes around
-            loss = answer_loss(self.accelerator.unwrap_model(model), inputs)
+        with self.accelerator.autocast():  # accelerate casts model.forward, which the loss goes around
+            loss = self.batch_loss(self.accelerator.unwrap_model(model), inputs)
         return (loss, {}) if return_outputs else loss
+
+    def batch_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch."""
+        return answer_loss(model, inputs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         """Shuffle; only where lengths differ much, batch examples of similar length so that little is padding.
@@ -134,7 +151,8 @@ def fit(
     config: TrainConfig,
     folder: Path,
     *,
-    pad: int,
+    collator: Callable[[Sequence[dict[str, Any]]], dict[str, Tensor]],
+    trainer_class: Callable[..., AnswerTrainer] = AnswerTrainer,
     resume: bool = False,
     progress: bool = True,
 ) -> list[dict[str, float]]:
@@ -143,10 +161,14 @@ def fit(
     Parameters
     ----------
     model : PreTrainedModel
-        Causal LM, or a peft model around one.
+        A language model, or a peft model around one.
     training, validation : RenderedExamples or CellExamples
     folder : Path
         For checkpoints, from which ``resume=True`` goes on.
+    collator : callable
+        Makes a batch of examples.
+    trainer_class : callable
+        Of the loss: next tokens (:class:`AnswerTrainer`) or hidden ones (:class:`c2s.training.diffusion.DiffusionTrainer`).
 
     Returns
     -------
@@ -191,12 +213,12 @@ def fit(
         logging_nan_inf_filter=False,  # a loss that is not finite ends the run
     )
     per_step = float(training.lengths.mean()) * config.batch_size
-    trainer = AnswerTrainer(
+    trainer = trainer_class(
         model=model,
         args=arguments,
         train_dataset=training,
         eval_dataset=validation,
-        data_collator=Collator(pad),
+        data_collator=collator,
         callbacks=[_Progress(per_step)],
     )
     trainer.remove_callback(ProgressCallback)

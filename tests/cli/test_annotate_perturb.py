@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.sentences.corpus import read_sentences
 from c2s.sentences.encode import encode
 from tests import tiny

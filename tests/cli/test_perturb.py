@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from c2s.cells.library import library_frame
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.perturbation.predict import predict_cells
 from tests.perturbation.planted import LIBRARY, cells, validation
 from tests.tiny import tiny_preset

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.training.config import TrainConfig
 from tests import tiny
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from c2s.cells.library import Perturbation
 from c2s.errors import ConfigError, DataError, ModelError
 from c2s.models import prefix
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.models.settings import ModelSettings
 from c2s.sentences.delta import DeltaRule
 from tests.models.untrained import DRUGS, VOCABULARIES, cells_of, full_log_probabilities, untrained

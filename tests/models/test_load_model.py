@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from c2s.errors import ArtefactError, C2SError, ModelError
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.models.settings import FORMAT, SETTINGS_FILE
 from tests.models.untrained import DRUGS, MOUSE, cells_of, untrained
 

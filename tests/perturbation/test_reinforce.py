@@ -12,7 +12,7 @@ from c2s.engines.rl.settings import RunSettings
 from c2s.errors import ConfigError, DataError, ModelError
 from c2s.metrics.distances import energy_distance
 from c2s.metrics.road import as_written
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.perturbation.predict import predict_cells
 from c2s.perturbation.problem import RewardConfig, answer_reader, prompt_text, prompt_tokenizer, response_problem
 from c2s.perturbation.reinforce import reinforce_responses

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from c2s.errors import DataError, ModelError
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.perturbation.swap import SWAPS, answer_log_likelihoods, swap_gaps
 from c2s.tasks.base import Example, Genes, Mark
 from tests.perturbation.planted import LIBRARY, cells, model

@@ -150,7 +150,7 @@ def record(effects: ScreenEffects, table: pd.DataFrame) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def tiny_screen():
     """Return a simulated screen of 8 cells, 10 library rows and 300 genes, and a model trained on it for 6 steps."""
-    from c2s.models.cell_lm import load_cell_lm
+    from c2s.models.loading import load_cell_lm
     from tests import tiny
 
     return tiny.simulated(), load_cell_lm(tiny.run_folder())

@@ -256,7 +256,7 @@ def test_the_plan_is_named_by_everything_that_decides_its_numbers(tiny_screen, p
 
 
 def test_another_models_weights_make_another_plan(tiny_screen, plan):
-    from c2s.models.cell_lm import load_cell_lm
+    from c2s.models.loading import load_cell_lm
 
     simulated, _ = tiny_screen
     other = load_cell_lm(tiny.run_folder())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.screening.plan import rewarded_genes
 from c2s.screening.programmes import load_programme
 from tests import tiny

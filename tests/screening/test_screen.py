@@ -16,7 +16,7 @@ import pytest
 from c2s.artefacts import read_json
 from c2s.cells.library import Perturbation, library_frame
 from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.screening import screen as module
 from c2s.screening.config import ScreenConfig
 from c2s.screening.measure import part_path
@@ -132,7 +132,7 @@ def test_a_killed_screen_goes_on_and_gives_the_identical_table(tiny_screen, whol
 
 KILLED = """
 import os, signal
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.screening import measure
 from c2s.screening.screen import screen
 from tests import tiny

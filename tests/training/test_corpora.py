@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.corpus.synthetic import write_synthetic
 from c2s.errors import ConfigError, DataError
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.sentences.corpus import read_sentences
 from c2s.sentences.decode import RankDecoder
 from c2s.sentences.encode import encode

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from c2s.artefacts import read_json
 from c2s.cells.library import Perturbation
 from c2s.errors import ArtefactError, ConfigError, DataError, ModelError
-from c2s.models.cell_lm import load_cell_lm
+from c2s.models.loading import load_cell_lm
 from c2s.sentences.encode import encode
 from c2s.training import run as run_module
 from c2s.training.config import TrainConfig

@@ -158,19 +158,21 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(longest, tmp_path, m
     whole = tiny_llama()
     with monkeypatch.context() as patch:
         straight = record_batches(patch)
-        fit(whole, examples, validation, settings(), tmp_path / "a", pad=PAD, progress=False)
+        fit(whole, examples, validation, settings(), tmp_path / "a", collator=Collator(PAD), progress=False)
     assert len(straight) == 11
     with monkeypatch.context() as patch:
         before = record_batches(patch, stop_at=8)
         with pytest.raises(Stopped):
-            fit(tiny_llama(), examples, validation, settings(), tmp_path / "b", pad=PAD, progress=False)
+            fit(tiny_llama(), examples, validation, settings(), tmp_path / "b", collator=Collator(PAD), progress=False)
     assert before == straight[:8]
     assert [path.name for path in (tmp_path / "b").glob("checkpoint-*")] == ["checkpoint-6"]
     again = tiny_llama(seed=5)  # nothing of the new process's own start may show
     torch.manual_seed(99)
     with monkeypatch.context() as patch:
         after = record_batches(patch)
-        history = fit(again, examples, validation, settings(), tmp_path / "b", pad=PAD, resume=True, progress=False)
+        history = fit(
+            again, examples, validation, settings(), tmp_path / "b", collator=Collator(PAD), resume=True, progress=False
+        )
     assert after == straight[6:]
     for (name, one), other in zip(whole.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
@@ -182,7 +184,15 @@ def test_epochs_differ_in_order_and_each_shows_every_example(tmp_path, monkeypat
         examples = rendered(n=12, longest=longest)
         with monkeypatch.context() as patch:
             seen = record_batches(patch)
-            fit(tiny_llama(), examples, None, settings(steps=6), tmp_path / str(longest), pad=PAD, progress=False)
+            fit(
+                tiny_llama(),
+                examples,
+                None,
+                settings(steps=6),
+                tmp_path / str(longest),
+                collator=Collator(PAD),
+                progress=False,
+            )
         epochs = [[tuple(t for t in row if t != PAD) for batch in seen[at : at + 3] for row in batch] for at in (0, 3)]
         every = sorted(tuple(examples[i]["ids"].tolist()) for i in range(12))
         assert sorted(epochs[0]) == sorted(epochs[1]) == every
@@ -192,7 +202,15 @@ def test_epochs_differ_in_order_and_each_shows_every_example(tmp_path, monkeypat
 def test_similar_lengths_share_a_batch_where_padding_would_cost_much(tmp_path, monkeypatch):
     examples = rendered(n=600, longest=60, shortest=5)
     seen = record_batches(monkeypatch)
-    fit(tiny_llama(), examples, None, settings(steps=60, batch_size=10), tmp_path, pad=PAD, progress=False)
+    fit(
+        tiny_llama(),
+        examples,
+        None,
+        settings(steps=60, batch_size=10),
+        tmp_path,
+        collator=Collator(PAD),
+        progress=False,
+    )
     total = sum(len(batch) * len(batch[0]) for batch in seen)
     rng = np.random.default_rng(0)
     at_random = sum(10 * block.max() for block in rng.permutation(examples.lengths).reshape(60, 10))
@@ -203,16 +221,16 @@ def test_similar_lengths_share_a_batch_where_padding_would_cost_much(tmp_path, m
 def test_a_checkpoint_cut_short_is_passed_over(tmp_path, monkeypatch):
     examples = rendered()
     whole = tiny_llama()
-    fit(whole, examples, None, settings(), tmp_path / "a", pad=PAD, progress=False)
+    fit(whole, examples, None, settings(), tmp_path / "a", collator=Collator(PAD), progress=False)
     with monkeypatch.context() as patch:
         record_batches(patch, stop_at=5)
         with pytest.raises(Stopped):
-            fit(tiny_llama(), examples, None, settings(), tmp_path / "b", pad=PAD, progress=False)
+            fit(tiny_llama(), examples, None, settings(), tmp_path / "b", collator=Collator(PAD), progress=False)
     (tmp_path / "b" / "checkpoint-4").mkdir()  # killed while writing: weights, but no state
     (tmp_path / "b" / "checkpoint-5").mkdir()
     (tmp_path / "b" / "checkpoint-5" / "trainer_state.json").write_text('{"global_st')
     again = tiny_llama(seed=5)
-    fit(again, examples, None, settings(), tmp_path / "b", pad=PAD, resume=True, progress=False)
+    fit(again, examples, None, settings(), tmp_path / "b", collator=Collator(PAD), resume=True, progress=False)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
 
 
@@ -227,7 +245,16 @@ def test_the_newest_of_several_checkpoints_counts(tmp_path):
 
 def test_resuming_before_the_first_checkpoint_starts_anew_and_says_so(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="c2s"):
-        fit(tiny_llama(), rendered(), None, settings(steps=1), tmp_path, pad=PAD, resume=True, progress=False)
+        fit(
+            tiny_llama(),
+            rendered(),
+            None,
+            settings(steps=1),
+            tmp_path,
+            collator=Collator(PAD),
+            resume=True,
+            progress=False,
+        )
     assert "no checkpoint in" in caplog.text
     assert "from the beginning" in caplog.text
 
@@ -248,7 +275,7 @@ def test_mixed_precision_reaches_the_loss(bf16, tmp_path):
 def test_history_holds_loss_and_held_out_loss(tmp_path):
     examples, validation = rendered(), rendered(n=5, seed=3)
     model = tiny_llama()
-    history = fit(model, examples, validation, settings(steps=10), tmp_path, pad=PAD, progress=False)
+    history = fit(model, examples, validation, settings(steps=10), tmp_path, collator=Collator(PAD), progress=False)
     losses = [row for row in history if "loss" in row]
     held_out = [row for row in history if "eval_loss" in row]
     assert [row["step"] for row in losses] == list(range(1, 11)) == [row["step"] for row in held_out]
@@ -262,18 +289,26 @@ def test_held_out_loss_is_per_token_over_several_batches(tmp_path):
     """33 examples, one of them alone in the second batch: it must not weigh as much as the other 32."""
     validation = rendered(n=33, seed=3)
     model = tiny_llama()
-    history = fit(model, rendered(), validation, settings(steps=1), tmp_path, pad=PAD, progress=False)
+    history = fit(model, rendered(), validation, settings(steps=1), tmp_path, collator=Collator(PAD), progress=False)
     expected = answer_loss(model.eval(), batch_of(validation)).item()
     got = next(row["eval_loss"] for row in history if "eval_loss" in row)
     assert got == pytest.approx(expected, rel=1e-5)
 
 
 def test_progress_shows_loss_held_out_loss_and_tokens_per_second(tmp_path, capsys):
-    fit(tiny_llama(), rendered(), rendered(n=3), settings(steps=2), tmp_path, pad=PAD, progress=True)
+    fit(tiny_llama(), rendered(), rendered(n=3), settings(steps=2), tmp_path, collator=Collator(PAD), progress=True)
     shown = capsys.readouterr().err
     for word in ("training", "2/2", "loss=", "held-out=", "tok/s="):
         assert word in shown
-    fit(tiny_llama(), rendered(), rendered(n=3), settings(steps=2), tmp_path / "b", pad=PAD, progress=False)
+    fit(
+        tiny_llama(),
+        rendered(),
+        rendered(n=3),
+        settings(steps=2),
+        tmp_path / "b",
+        collator=Collator(PAD),
+        progress=False,
+    )
     silent = capsys.readouterr()
     assert "tok/s" not in silent.err
     assert silent.out == ""
