@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from c2s.artefacts import read_json, write_json
 from c2s.errors import ConfigError
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy, torch and transformers all take
 
 
 class Config(BaseModel):

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from c2s.artefacts import read_json
 from c2s.engines.elastic_cache.settings import DecodeSettings, preset
 from c2s.engines.layer_routing.router import Router
 from c2s.errors import ConfigError
@@ -142,7 +141,7 @@ def load_cell_lm(
 def _decoding(asked: DecodeSettings | str | None) -> DecodeSettings | None:
     if asked is None or isinstance(asked, DecodeSettings):
         return asked
-    return DecodeSettings(**read_json(asked)) if asked.endswith(".json") else preset(asked)
+    return DecodeSettings.from_file(asked) if asked.endswith((".json", ".toml")) else preset(asked)
 
 
 def cell_lm(parts: ModelParts) -> CellLM:

@@ -43,7 +43,7 @@ class RewardConfig(Config):
         Whether the answer moved the right way, as the binary part of a recipe with ``flat_groups="hybrid"`` (HERO). Left out: with those
         recipes and no others.
     still_weight : float
-        Of the penalty for moving genes that no training perturbation moves; 0 leaves it out.
+        Of the same credit over the genes that no training perturbation moves, which penalises moving them; 0 leaves it out.
     programme : tuple of str
         Genes that are rewarded; those that respond in training where empty.
     real_cells : int
@@ -56,7 +56,7 @@ class RewardConfig(Config):
 
     kind: Literal["energy", "squared_error", "kendall"] = "energy"
     verifier: bool | None = None
-    still_weight: float = Field(0.1, ge=0)
+    still_weight: float = Field(1.0, ge=0)
     programme: tuple[str, ...] = ()
     real_cells: int = Field(64, ge=2)
     changed: int = Field(16, ge=2)

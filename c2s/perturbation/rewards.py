@@ -31,7 +31,7 @@ MOVED_SHARE = 0.05  # of the conditions in which a gene must respond to belong t
 LEAST_CHANGE = (
     0.25  # of a gene's standard deviation over controls: ranks are relative, so others move a little wherever one moves
 )
-LENIENT = 0.1  # share of real cells that a verdict or a penalty may call wrong
+LENIENT = 0.1  # share of real cells that a verdict may call wrong
 
 
 @dataclass(frozen=True)
@@ -188,38 +188,28 @@ class ResponseRewards:
     ) -> None:  # fmt: skip
         self.conditions, self.real_cells, self.changed = conditions, real_cells, changed
         self._read, self._last = read, (None, np.empty((0, 0), dtype=np.float32))  # type: Any, Any
+        self._bundles: tuple[Any, dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]] = (None, {})
 
     def energy(self) -> Reward:
         """Return the default: the credit of each sample in the energy distance of its group to real cells, over the programme's genes."""
 
         def energy_score(prompts: Any, completion_ids: Any, condition: Any, control: Any, **columns: Any) -> list[float]:  # fmt: skip
-            found = np.zeros(len(completion_ids))
-            for rows in _groups(prompts):
-                number = int(condition[rows[0]])
-                real = self.conditions.cells[number]
-                rng = np.random.default_rng([number, int(control[rows[0]])])
-                if len(real) > self.real_cells:
-                    real = real[rng.choice(len(real), self.real_cells, replace=False)]
-                found[rows] = energy_rewards(
-                    self._group(completion_ids, control, rows, number, rng), self._scaled(real)
-                )
-            return [float(value) for value in found]
+            return self._credits(prompts, completion_ids, condition, control, self.conditions.programme)
 
         return energy_score
 
     def still_genes(self, weight: float) -> Reward:
-        """Return a penalty: ``-weight`` times how much farther than nine tenths of real cells an answer lies from its controls' mean, over genes
-        that no perturbation moves, in units of those cells' usual distance.
-        """  # noqa: D205
-        limits = [self._limit(number) for number in range(len(self.conditions.keys))]
+        """Return a penalty: ``weight`` times the same credit over the genes that no perturbation moves; 0 where real cells are alike in them."""
+        genes = self.conditions.still
+        alike = [not np.ptp(cells[:, genes], axis=0).any() for cells in self.conditions.cells]
 
-        def still_genes(completion_ids: Any, condition: Any, control: Any, **columns: Any) -> list[float]:
-            cells = self._cells(completion_ids, control)
-            found = []
-            for cell, number in zip(cells, condition):
-                limit, usual = limits[int(number)]
-                found.append(-weight * max(0.0, float(self._distance(cell, int(number))) - limit) / usual)
-            return found
+        def still_genes(prompts: Any, completion_ids: Any, condition: Any, control: Any, **columns: Any) -> list[float]:  # fmt: skip
+            told = [row for row, number in enumerate(condition) if not alike[int(number)]]
+            found = np.zeros(len(completion_ids))
+            if told:
+                asked = [[each[row] for row in told] for each in (prompts, completion_ids, condition, control)]
+                found[told] = self._credits(asked[0], asked[1], asked[2], asked[3], genes)
+            return [float(weight * value) for value in found]
 
         return still_genes
 
@@ -248,17 +238,35 @@ class ResponseRewards:
         reward.__name__ = kind
         return reward
 
+    def _credits(self, prompts: Any, completion_ids: Any, condition: Any, control: Any, genes: NDArray[np.int64]) -> list[float]:  # fmt: skip
+        """Return each sample's credit in the energy distance of its group to real cells, over some genes in standard deviations."""
+        found, scale = np.zeros(len(completion_ids)), self.conditions.scale[genes]
+        asked = (tuple(map(tuple, completion_ids)), tuple(map(int, control)))
+        if self._bundles[0] != asked:
+            self._bundles = (asked, {})
+        for rows in _groups(prompts):
+            first = int(rows[0])
+            if first not in self._bundles[1]:
+                self._bundles[1][first] = self._group(completion_ids, control, rows, int(condition[first]))
+            cells, real = self._bundles[1][first]
+            found[rows] = energy_rewards(cells[..., genes] / scale, real[:, genes] / scale)
+        return [float(value) for value in found]
+
     def _group(
-        self, completion_ids: Any, control: Any, rows: NDArray[np.int64], number: int, rng: np.random.Generator
-    ) -> Array:
-        """Return the cells of a group, (n, d), or those of its changes applied to the same controls, (n, k, d)."""
+        self, completion_ids: Any, control: Any, rows: NDArray[np.int64], number: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the cells of a group, (n, G), or those of its changes applied to the same controls, (n, k, G), and real ones, (m, G)."""
+        real = self.conditions.cells[number]
+        rng = np.random.default_rng([number, int(control[rows[0]])])
+        if len(real) > self.real_cells:
+            real = real[rng.choice(len(real), self.real_cells, replace=False)]
         if self.changed == 1:
-            return self._scaled(self._cells(completion_ids, control)[rows])
+            return self._cells(completion_ids, control)[rows], real
         known = self.conditions.control_rows[number]
         drawn = rng.choice(known, min(self.changed, len(known)), replace=False)
         ids = [completion_ids[row] for row in rows for _ in drawn]
-        cells = self._scaled(self._read(ids, np.tile(drawn, len(rows)).tolist()))
-        return cells.reshape(len(rows), len(drawn), -1)
+        cells = self._read(ids, np.tile(drawn, len(rows)).tolist())
+        return cells.reshape(len(rows), len(drawn), -1), real
 
     def _cells(self, completion_ids: Any, control: Any) -> NDArray[np.float32]:
         """Return the answers' cells; all rewards of a batch read the same ones, which are decoded once."""
@@ -279,15 +287,6 @@ class ResponseRewards:
         if signs.any():
             return np.asarray((z * signs).sum(axis=1) / np.count_nonzero(signs))
         return -np.sqrt(np.mean(z[:, found.programme] ** 2, axis=1))
-
-    def _distance(self, cells: NDArray[np.float32], number: int) -> Any:
-        found = self.conditions
-        z = (cells - found.controls[number].mean(axis=0)) / found.scale
-        return np.sqrt(np.mean(z[..., found.still] ** 2, axis=-1)) if len(found.still) else np.zeros(z.shape[:-1])
-
-    def _limit(self, number: int) -> tuple[float, float]:
-        distances = self._distance(self.conditions.cells[number], number)
-        return float(np.quantile(distances, 1 - LENIENT)), float(max(np.median(distances), 1e-6))
 
 
 def _groups(prompts: Sequence[Any]) -> list[NDArray[np.int64]]:

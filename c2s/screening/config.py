@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from c2s.config import Config
+from c2s.config import Config, Seed
 
 
 class ScreenConfig(Config):
@@ -31,7 +31,7 @@ class ScreenConfig(Config):
     co_treatment: bool = False  # the first context is the second one plus a treatment: report the Bliss excess
     temperature: float = Field(1.0, ge=0)
     block_size: int = Field(8, ge=1)  # cells a work item; an item is what a shard takes and a resume keeps
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     threads: int = Field(0, ge=0)  # 0 leaves torch's own choice
 
     @model_validator(mode="after")

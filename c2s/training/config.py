@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from c2s.config import Config
+from c2s.config import Config, Seed
 from c2s.models.presets import PRESETS
 from c2s.models.settings import Objective
 
@@ -20,7 +20,7 @@ class TrainConfig(Config):
     objective: Objective = "next_token"  # or masked_diffusion: the answer's places in any order, several a step
     model: str = "c2s-mini"  # a preset, or the folder of a trained model to go on from
     layer: str | None = None
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     # examples
     n_genes: int = Field(48, ge=1)  # genes of a cell shown (annotation, perturbation) or written (generation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from c2s.config import Config
+from c2s.config import Config, Seed
 
 
 class RouterSettings(Config):
@@ -40,4 +40,4 @@ class RouterSettings(Config):
     warmup: float = Field(0.1, ge=0, lt=1)
     epochs: int = Field(25, ge=1)
     batch_size: int = Field(16, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0

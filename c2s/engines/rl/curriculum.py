@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
-from c2s.config import Config
+from c2s.config import Config, Seed
 from c2s.errors import ConfigError, DataError
 
 Ids = NDArray[np.int64]
@@ -45,7 +45,7 @@ class CurriculumConfig(Config):
     return_every: int = Field(100, ge=1)
     return_count: int = Field(500, ge=1)
     min_prompts: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class Curriculum:

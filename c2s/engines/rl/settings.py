@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from trl import GRPOConfig
 
-from c2s.config import Config
+from c2s.config import Config, Seed
 from c2s.engines.rl.recipes import Recipe
 
 ADAPTIVE_ENTROPY_STEP = 0.005  # by which the weight of the bonus moves an update
@@ -55,7 +55,7 @@ class RunSettings(Config):
     eval_every: int = Field(0, ge=0)
     eval_answers: int = Field(16, ge=1)
     keep_rollouts: bool = True
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
