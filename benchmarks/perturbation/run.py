@@ -1,15 +1,17 @@
 """Does a reinforced language model foretell unseen conditions better than it did before, and than sums and means do?
 
 Run: ``python -m benchmarks.perturbation.run`` (``--worlds cytokines --rows "no change" --seeds 0`` does part of it). Every run is kept in
-``made/``, condition by condition, with the commit that made it, and is made once; models go to ``--models FOLDER``, from which a run that was cut
+``made/``, condition by condition or pair by pair, with the commit that made it, and is made once; models go to ``--models FOLDER``, from which a run that was cut
 short goes on. The card holds what has been made.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ import pandas as pd
 import torch
 
 from benchmarks.card import commit
+from benchmarks.perturbation import norman_runs
+from benchmarks.perturbation.l1000_world import l1000
+from benchmarks.perturbation.norman import NAME as NORMAN
 from benchmarks.perturbation.report import report
 from benchmarks.perturbation.rows import BASELINES, MODELS, halves, models_in
 from benchmarks.perturbation.worlds import WORLDS, World
@@ -38,9 +43,21 @@ KEPT = (
 FRECHET = 6  # leading components of scFID: a tenth of half of a condition's cells, so that the ceiling is measured in the same
 DIMENSIONS = 12  # of scFID and of the space of distances: a tenth of the cells of a condition
 SEEDS_OF = {"kang, unseen donor": (0, 1)}  # as many as there are donors
-NOT_ASKED = {  # rows that are the mean shift where one thing was given; the second stage, for which no condition is left to hold out
-    "kang, unseen donor": ("control + sum of single shifts", "sum of single shifts, labels shuffled", "bilinear PCA", "ridge on descriptors", "neighbours by descriptors", "mean of training perturbations", "mean of the context", "supervised + GRPO"),
-    "kang, unseen cell type": ("control + sum of single shifts", "sum of single shifts, labels shuffled", "bilinear PCA", "ridge on descriptors", "neighbours by descriptors", "mean of training perturbations", "mean of the context", "supervised + GRPO"),
+LIKE_SHIFT = (
+    "control + sum of single shifts",
+    "sum of single shifts, labels shuffled",
+)  # mean shift, where one thing was given
+OF_ONE = (*LIKE_SHIFT, "bilinear PCA", "ridge on descriptors", "ridge on descriptors, labels shuffled", "neighbours by descriptors", "mean of training perturbations", "mean of the context", "supervised + GRPO")  # fmt: skip
+NOT_ASKED = {  # rows that are another one; those that read what was given where that is one thing; the second stage where no condition is left to hold out
+    "cytokines": ("ridge on descriptors, labels shuffled",),
+    "cytokines, mean shift": ("ridge on descriptors, labels shuffled",),
+    "kang, unseen donor": OF_ONE,
+    "kang, unseen cell type": OF_ONE,
+    "l1000, unseen drug": (*LIKE_SHIFT, "mean of the context"),
+    "l1000, unseen dose": (*LIKE_SHIFT, "half of the real cells"),  # three wells a condition are no two halves
+}
+CELL_WORLDS: dict[str, Callable[[int], World]] = {
+    **WORLDS, "l1000, unseen drug": functools.partial(l1000, split="drug"), "l1000, unseen dose": functools.partial(l1000, split="dose"),
 }  # fmt: skip
 
 
@@ -53,29 +70,37 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder that keeps trained models")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logger.setLevel(logging.INFO)
+    for each in (logger, norman_runs.logger):
+        each.setLevel(logging.INFO)
     torch.set_num_threads(1)
-    worlds = list(WORLDS) if asked.worlds is None else [name for name in asked.worlds.split(";") if name]
-    rows = [*BASELINES, *MODELS] if asked.rows is None else [name for name in asked.rows.split(";") if name]
-    for name, known in ((worlds, WORLDS), (rows, (*BASELINES, *MODELS))):
+    known_worlds, known_rows = (*CELL_WORLDS, NORMAN), (*BASELINES, *MODELS, *norman_runs.ROWS)
+    worlds = list(known_worlds) if asked.worlds is None else [name for name in asked.worlds.split(";") if name]
+    rows = list(known_rows) if asked.rows is None else [name for name in asked.rows.split(";") if name]
+    for name, known in ((worlds, known_worlds), (rows, known_rows)):
         if unknown := sorted(set(name) - set(known)):
             msg = f"no {', '.join(unknown)}; there are {', '.join(known)}"
             raise SystemExit(msg)
     for seed in SEEDS if asked.seeds is None else map(int, asked.seeds.split(",")):
-        for name in [each for each in worlds if seed in SEEDS_OF.get(each, SEEDS)]:
-            wanted = [
-                row for row in rows if row not in NOT_ASKED.get(name, ()) and not path_of(name, row, seed).exists()
-            ]
+        if NORMAN in worlds:
+            norman_runs.make(MADE / folder_of(NORMAN), [row for row in rows if row in norman_runs.ROWS], seed)
+        for name in [each for each in worlds if each != NORMAN and seed in SEEDS_OF.get(each, SEEDS)]:
+            left_out = (*NOT_ASKED.get(name, ()), *norman_runs.ROWS)
+            wanted = [row for row in rows if row not in left_out and not path_of(name, row, seed).exists()]
             if wanted:
-                world = WORLDS[name](seed)
+                world = CELL_WORLDS[name](seed)
                 for row in wanted:
                     make(name, world, row, seed, asked.models)
     report(MADE)
 
 
+def folder_of(world: str) -> str:
+    """Return the name of a world's folder."""
+    return world.replace(", ", "-").replace(" ", "_")
+
+
 def path_of(world: str, row: str, seed: int) -> Path:
     """Return where a run is kept."""
-    return MADE / world.replace(", ", "-").replace(" ", "_") / f"{row.replace(' ', '_').replace(',', '')}-{seed}.json"
+    return MADE / folder_of(world) / f"{row.replace(' ', '_').replace(',', '')}-{seed}.json"
 
 
 def make(name: str, world: World, row: str, seed: int, models: Path | None) -> None:
@@ -84,7 +109,7 @@ def make(name: str, world: World, row: str, seed: int, models: Path | None) -> N
     if row in BASELINES:
         told = BASELINES[row](world, seed)
     else:
-        kept = models_in(models and models / name.replace(", ", "-").replace(" ", "_") / str(seed))
+        kept = models_in(models and models / folder_of(name) / str(seed))
         told = (kept.supervised if row == MODELS[0] else kept.reinforced)(world, seed)
     foretold = time.process_time() - begun
     scores = scored(world, told.cells, seed, halved=row == "half of the real cells")
@@ -120,7 +145,7 @@ def scored(world: World, predicted: Any, seed: int, *, halved: bool) -> list[dic
     known = {row.name: row for row in world.library}
     for _, line in wide.iterrows():
         key = tuple(str(line[name]) for name in by)
-        values = {metric: shortened(line[metric]) for metric in KEPT}
+        values = {metric: shortened(line.get(metric, float("nan"))) for metric in KEPT}
         own = shortened(frechet(space, *(cells_of(side, by, key) for side in (real, predicted))))
         kind = world.kinds.get(key[-1])
         if singles is not None and kind is not None:

@@ -54,7 +54,7 @@ class World:
     keys: dict[str, object]
     off_programme: list[str]
     kinds: dict[str, str]
-    training_settings: dict[str, int]
+    training_settings: dict[str, int | float]
 
     @functools.cached_property
     def road(self) -> SentenceRoad:
