@@ -139,13 +139,16 @@ def _write(
     logits = engine.logits(torch.cat([seen for _, _, seen in group], dim=1), vocabulary.head)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     scores = logits[0] if len(logits) == 1 else logits[1] + (settings.guidance + 1) * (logits[0] - logits[1])
+    beside = None
     if vocabulary.constraint is not None:
         allowed = torch.cat([sheet.allowed(window)[:, vocabulary.listed] for sheet, window, _ in group])
+        padding = scores[:, -1]  # the last of the listed tokens
         scores = scores.masked_fill(~allowed.to(scores.device), -torch.inf)
+        beside = torch.where(allowed[:, -1].to(scores.device), -torch.inf, padding)
     noise = None
     if settings.temperature > 0:
         noise = torch.stack([vocabulary.noise(sheet, place) for sheet, window, _ in group for place in window])
-    chosen, confidence = propose(scores, noise, settings.temperature)
+    chosen, confidence = propose(scores, noise, settings.temperature, beside=beside)
     tokens, sure = vocabulary.tokens[chosen].tolist(), confidence.tolist()
     if any(value != value for value in sure):
         msg = "the model's logits are not numbers; check its weights and its precision"
@@ -159,11 +162,13 @@ def _write(
         vocabulary.forget(sheet)
 
 
-def propose(logits: Tensor, noise: Tensor | None, temperature: float) -> tuple[Tensor, Tensor]:
+def propose(
+    logits: Tensor, noise: Tensor | None, temperature: float, *, beside: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return for each place the chosen token and its probability.
 
     ``argmax(logits / temperature + noise)`` in float64, as low precision changes what is sampled; the probability is that of the
-    logits without either.
+    logits without either. A place that the model takes for one behind the answer's end is not sure of any token that would stand there.
 
     Parameters
     ----------
@@ -172,7 +177,9 @@ def propose(logits: Tensor, noise: Tensor | None, temperature: float) -> tuple[T
     noise : Tensor, shape (P, v), or None
         Standard Gumbel.
     temperature : float
+    beside : Tensor, shape (P,), optional
+        Logits of padding where it is not allowed yet: it cannot be chosen, and its probability is not the others'.
     """
     chosen = (logits if noise is None else logits.double() / temperature + noise).argmax(-1)
-    probability = torch.softmax(logits, dim=-1)
-    return chosen, probability.gather(1, chosen[:, None])[:, 0]
+    whole = torch.logsumexp(logits if beside is None else torch.cat([logits, beside[:, None]], dim=1), dim=-1)
+    return chosen, (logits.gather(1, chosen[:, None])[:, 0] - whole).exp()

@@ -215,6 +215,17 @@ def test_samples_have_the_models_probabilities():
     assert chi < 2 * int(common.sum()), chi
 
 
+def test_a_place_behind_the_end_is_not_sure_of_what_would_stand_there():
+    """The probability of padding, which may not be chosen yet, is taken from the others."""
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    beside = torch.tensor([-torch.inf, 0.0, 30.0], dtype=torch.float64)
+    chosen, sure = propose(logits, None, 0.0, beside=beside)
+    assert torch.equal(chosen, logits.argmax(-1))
+    whole = torch.cat([logits, beside[:, None]], 1).softmax(-1)
+    torch.testing.assert_close(sure, whole[torch.arange(3), chosen])
+    assert sure[2] < 1e-9
+
+
 def test_confidence_knows_neither_noise_nor_temperature():
     logits = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
     logits[:, 3] = -torch.inf
