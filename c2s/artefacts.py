@@ -29,6 +29,7 @@ OWN_FILES = {
     "reinforcement.json": {"recipe", "settings"},
     "results.json": {"format", "results"},  # an evaluation
     "router.json": {"format", "n_layers", "base"},
+    "plans.json": {"format", "base", "plans"},  # a search of layer plans
 }
 
 _SHORT = 100  # items of a list that are laid out one a line

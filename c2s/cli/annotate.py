@@ -37,6 +37,9 @@ def annotate(
     prompts: str = typer.Option(
         "c2s", help="Wordings for a model that reads words: c2s, or the installed cell2sentence."
     ),
+    routing: Path = typer.Option(
+        None, metavar="ROUTER", help="Of c2s route train: it decides which layers each cell runs.", show_default=False
+    ),
     layer: str = typer.Option(None, help="'raw' for adata.raw, or a layer. [default: X]", show_default=False),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace OUT.csv."),
     config: Path | None = config_option(),
@@ -46,6 +49,8 @@ def annotate(
     **Examples**
 
     `c2s annotate runs/pbmc cells.h5ad types.csv --clusters leiden`
+
+    `c2s annotate runs/pbmc cells.h5ad types.csv --routing runs/router`
 
     `c2s annotate models/pythia-410m cells.h5ad types.csv --prompts cell2sentence --label "B cell" --label "T cell"`
     """
@@ -61,9 +66,9 @@ def annotate(
     of_clusters = out.with_suffix(f".clusters{out.suffix}")
     if clusters is not None:
         check_file(of_clusters, overwrite=overwrite)
-    spare_inputs(out, Path(model), cells, calibration)
+    spare_inputs(out, Path(model), cells, calibration, routing)
     calibrated = None if calibration is None else Calibration.read(calibration)
-    known = load_model(model, prompts=prompts, n_genes=n_genes)
+    known = load_model(model, prompts=prompts, n_genes=n_genes, routing=routing)
     adata = read_cells(cells)
     groups = None if clusters is None else complete_column(adata.obs, clusters, "clusters")
     sentences = known.encode(adata, layer=layer)
@@ -82,6 +87,8 @@ def annotate(
     with atomic_path(out) as temporary:
         table.to_csv(temporary)
     typer.echo(f"{len(table):,} cells, {table['label'].nunique()} types → {out}")
+    if isinstance(known, CellLM) and (cost := known.cost()):
+        typer.echo(cost)
     if groups is not None:
         found = annotate_clusters(table, groups, sentences)
         with atomic_path(of_clusters) as temporary:

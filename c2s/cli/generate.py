@@ -25,6 +25,9 @@ def generate(
         help="Of a masked-diffusion model: 'paper', or a file of settings.",
         show_default=False,
     ),
+    routing: Path = typer.Option(
+        None, metavar="ROUTER", help="Of c2s route train: it decides which layers are run.", show_default=False
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what OUT_FOLDER holds."),
     config: Path | None = config_option(),
 ) -> None:
@@ -46,9 +49,9 @@ def generate(
     from c2s.artefacts import spare_inputs, whole_folder
     from c2s.models.loading import load_cell_lm
 
-    spare_inputs(out, model)
+    spare_inputs(out, model, routing)
     with whole_folder(out, overwrite=overwrite) as scratch:
-        known = load_cell_lm(model, decoding=decoding)
+        known = load_cell_lm(model, decoding=decoding, routing=routing)
         cells = known.generate(n=n, seed=seed, temperature=temperature, conditions=wanted)
         cells.write(scratch)
     typer.echo(f"{len(cells):,} cells of {cells.lengths.min()} to {cells.lengths.max()} genes → {out}")

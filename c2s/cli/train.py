@@ -59,7 +59,8 @@ def train(
         Objective.next_token, help="Gene after gene, or hidden genes in any order, of which several are written a step."
     ),
     model: str = typer.Option(
-        "c2s-mini", help="c2s-micro, c2s-mini, c2s-midi, c2s-small, or the folder of a trained model to go on from."
+        "c2s-mini",
+        help="c2s-micro, c2s-mini, c2s-midi, c2s-small, c2s-deep, or the folder of a trained model to go on from.",
     ),
     library: Path = typer.Option(
         None, metavar="CSV", help="Targets, mechanisms, doses of the perturbations.", show_default=False

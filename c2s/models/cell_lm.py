@@ -69,7 +69,7 @@ class CellLM(CellReader):
     ----------
     routing : Router, LayerPlan, Decider or None
         Who decides which layers each cell skips, runs or repeats; None: all are run. Labels, generated and perturbed cells are made
-        under it; vectors and attributions are refused.
+        under it, a cell's perturbations under the one plan that its own prompt decides; vectors and attributions are refused.
     routing_cost : RoutingCost or None
         What the last call under it cost.
     """
@@ -87,7 +87,6 @@ class CellLM(CellReader):
         super().__init__(model, pad=tokens.pad, n_outputs=len(tokens))
         self.tokens, self.background, self.settings = tokens, background, settings
         self.decoder, self.responses = decoder, responses
-        self.routing: Plans | None = None
         self.routing_cost: RoutingCost | None = None
 
     def __repr__(self) -> str:
@@ -366,12 +365,6 @@ class CellLM(CellReader):
             for places, batch in by_length(prompts, tokens=budget, rows=batch_size):
                 found.update(zip(places, decoder.prefill(batch, pad=self.pad).plans))
         return [found[place] for place in range(len(sentences))]
-
-    def require_all_layers(self, what: str) -> None:
-        """Raise a ModelError under :attr:`routing`."""
-        if self.routing is not None:
-            msg = f"{what} are of the whole model, and this one has a router, under which cells leave different layers out; load it without routing="
-            raise ModelError(msg)
 
     def _decoder(self) -> PrefixDecoder:
         """Return what runs prompts and answers, under :attr:`routing` where there is any."""

@@ -38,6 +38,13 @@ PRESETS: dict[str, dict[str, int]] = {
         "num_key_value_heads": 8,
         "intermediate_size": 1376,
     },
+    "c2s-deep": {
+        "hidden_size": 192,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "intermediate_size": 448,
+    },
 }
 
 
@@ -45,7 +52,8 @@ def preset_config(name: str, *, n_tokens: int, pad: int, end: int, max_length: i
     """Return the Llama configuration of a preset.
 
     ``c2s-mini`` has about 1 M parameters without embeddings and trains on two cores in minutes; ``c2s-micro`` about
-    0.2 M, ``c2s-midi`` 4 M, and ``c2s-small`` 25 M (8 layers of width 512). Input and output embeddings are tied.
+    0.2 M, ``c2s-midi`` 4 M, and ``c2s-small`` 25 M (8 layers of width 512). ``c2s-deep``, 4 M in
+    12 layers of width 192, has layers to spare (:mod:`c2s.engines.layer_routing`). Input and output embeddings are tied.
     """
     from transformers import LlamaConfig
 

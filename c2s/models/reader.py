@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from c2s.artefacts import hash_of
-from c2s.errors import ConfigError, DataError
+from c2s.errors import ConfigError, DataError, ModelError
 from c2s.models.annotation import label_log_likelihood
 from c2s.models.attribution import Method, attribution_table, gradient_times_input, require_method
 from c2s.models.embedding import Passage, Pooling, embed_passages, gathered
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from c2s.cells.genes import GeneVocabulary
+    from c2s.models.routed_prefix import Plans
     from c2s.sentences.corpus import CellSentences
 
 
@@ -40,6 +41,7 @@ class CellReader(ABC):
 
     def __init__(self, model: PreTrainedModel, *, pad: int, n_outputs: int) -> None:
         self.model, self.pad, self.n_outputs = model, pad, n_outputs
+        self.routing: Plans | None = None  # who decides which layers a cell runs; None: all are run
 
     @abstractmethod
     def encode(self, adata: AnnData, *, layer: str | None = None) -> CellSentences:
@@ -61,6 +63,9 @@ class CellReader(ABC):
 
     def require_all_layers(self, what: str) -> None:
         """Raise a ModelError where cells leave layers out, and ``what`` is of the whole model."""
+        if self.routing is not None:
+            msg = f"{what} are of the whole model, and this one has a router, under which cells leave different layers out; load it without routing="
+            raise ModelError(msg)
 
     @property
     def n_parameters(self) -> int:

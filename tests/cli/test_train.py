@@ -57,7 +57,7 @@ def test_every_setting_reaches_the_run(c2s, tmp_path):
     words = {
         "task": "cell_generation", "model": "runs/m", "layer": "raw", "labels_key": "a", "perturbation_key": "b",
         "control": "c", "context_keys": ["d"], "match_by": ["e"], "target": "sentence", "split_by": "f", "pairing": "nearest",
-        "delta_sizes": "gene", "keep_best": True,
+        "delta_sizes": "gene", "keep_best": True, "objective": "masked_diffusion",
     }  # fmt: skip
     numbers = {
         name: value + 1 if isinstance(value, int) else value * 1.25
@@ -138,7 +138,7 @@ def test_lora_from_a_run(c2s, files, tmp_path):
     (("--control", "PBS"), "no cell has drug == 'PBS'; found"),
     (("--context-key", "dose"), "obs has no column 'dose'"),
     (("--lora-rank", 4, "--model", "c2s-mini"), "lora_rank adapts a trained model"),
-    (("--model", "no-such-preset"), "give one of the presets c2s-micro, c2s-mini, c2s-midi, c2s-small"),
+    (("--model", "no-such-preset"), "give one of the presets c2s-micro, c2s-mini, c2s-midi, c2s-small, c2s-deep"),
     (("--layer", "spliced"), "spliced"),
 ])  # fmt: skip
 def test_mistakes_are_one_clear_error(c2s, files, tmp_path, arguments, message):

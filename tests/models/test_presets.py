@@ -11,7 +11,8 @@ from c2s.models.presets import PRESETS, preset_config
 
 
 @pytest.mark.parametrize(
-    ("name", "millions", "layers", "width"), [("c2s-mini", 1.0, 3, 192), ("c2s-small", 25.0, 8, 512)]
+    ("name", "millions", "layers", "width"),
+    [("c2s-mini", 1.0, 3, 192), ("c2s-small", 25.0, 8, 512), ("c2s-deep", 4.0, 12, 192)],
 )
 def test_parameters_without_embeddings(name, millions, layers, width):
     config = preset_config(name, n_tokens=1234, pad=0, end=12)

@@ -49,16 +49,27 @@ def cells(lm):
     return cells_of(lm, 9)
 
 
+def unrolled(model, plan):
+    """Return a copy of the weights that runs them by a plan; its layers ask one configuration how to attend."""
+    made = toy.unrolled(model, plan)
+    for module in made.modules():
+        if hasattr(module, "config"):
+            module.config = made.config
+    return made
+
+
 def around(lm, plan):
     """Return a CellLM around a copy of the weights in which the layers of a plan stand one after the other."""
     made = copy.copy(lm)
-    made.model, made.routing = toy.unrolled(lm.model, plan), None
+    made.model, made.routing = unrolled(lm.model, plan), None
     return made
 
 
 def annotation_plans(lm, router, cells):
     prompts = [torch.tensor([passage.ids]) for passage in lm.passages(cells)]
-    return plans_of(router, lm.model, [{"input_ids": each, "attention_mask": torch.ones_like(each)} for each in prompts])
+    return plans_of(
+        router, lm.model, [{"input_ids": each, "attention_mask": torch.ones_like(each)} for each in prompts]
+    )
 
 
 def test_plans_are_the_ones_of_plain_transformers_and_differ(lm, router, cells):
@@ -126,37 +137,39 @@ PLANS = [LayerPlan.parse(text) for text in ("1111", "0120", "2012", "0000", "101
 @pytest.mark.parametrize("family", toy.FAMILIES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=["32", "64"])
 def test_rows_of_each_family_equal_unrolled_weights(family, dtype, tolerance):
-    """Five cells of unequal prompts, two rows each, two more tokens, and half of the rows taken away in between."""
+    """Five cells of unequal prompts, two rows each, repeated as for samples, of which some are taken away later."""
     model, draw = toy.model(family, dtype=dtype), np.random.default_rng(0)
     prefixes = [draw.integers(3, toy.VOCABULARY, n).tolist() for n in (7, 3, 5, 1, 6)]
     suffixes = [draw.integers(3, toy.VOCABULARY, n).tolist() for n in (2, 4, 1, 3, 2, 2, 5, 1, 3, 3)]
-    later = torch.from_numpy(draw.integers(3, toy.VOCABULARY, (10, 2)))
+    later = torch.from_numpy(draw.integers(3, toy.VOCABULARY, (5, 4, 2)))
 
     def run(decoder, cells):
-        rows = [2 * cell + row for cell in cells for row in (0, 1)]
+        rows, cells = [2 * cell + row for cell in cells for row in (0, 1)], list(cells)
         with decoder.attached():
             prefix = decoder.prefill([prefixes[cell] for cell in cells], pad=toy.PAD)
             ids, seen = left_padded([suffixes[row] for row in rows], toy.PAD, decoder.device)
             cache = decoder.row_cache(12)
             hidden = [decoder.extend(prefix, cache, ids, seen)[:, -1]]
-            seen = torch.cat([seen, torch.ones(len(rows), 1, dtype=torch.bool)], 1)
-            hidden.append(decoder.extend(prefix, cache, later[rows, :1], seen)[:, -1])
-            kept = torch.arange(1, len(rows), 2)
-            cache.select(kept)
-            seen = torch.cat([seen[kept], torch.ones(len(kept), 1, dtype=torch.bool)], 1)
-            hidden.append(decoder.extend(prefix, cache, later[rows, 1:][kept], seen)[:, -1])
+            new = later[cells].flatten(0, 1)
+            for step, chosen in enumerate(
+                (torch.arange(len(rows)).repeat_interleave(2), torch.arange(1, 2 * len(rows), 2))
+            ):
+                cache.select(chosen)
+                seen, new = seen[chosen], new if step == 0 else new[chosen]
+                seen = torch.cat([seen, torch.ones(len(seen), 1, dtype=torch.bool)], 1)
+                hidden.append(decoder.extend(prefix, cache, new[:, step : step + 1], seen)[:, -1])
         return [prefix.last, *hidden]
 
     routed = RoutedPrefixDecoder(model, FixedPlans(PLANS))
     together = run(routed, range(5))
     assert routed.cost.plans == PLANS
-    tokens = [len(prefixes[c]) + len(suffixes[2 * c]) + len(suffixes[2 * c + 1]) + 3 for c in range(5)]
+    tokens = [len(prefixes[c]) + len(suffixes[2 * c]) + len(suffixes[2 * c + 1]) + 6 for c in range(5)]
     assert routed.cost.executed == sum(n * plan.depth for n, plan in zip(tokens, PLANS))
     assert routed.cost.whole == sum(tokens) * L
     for cell, plan in enumerate(PLANS):
         if not plan.depth:
             continue  # transformers builds no model without layers
-        alone = run(PrefixDecoder(toy.unrolled(model, plan)), [cell])
+        alone = run(PrefixDecoder(unrolled(model, plan)), [cell])
         for found, expected in zip(together, alone):
             each = len(expected)
             torch.testing.assert_close(found[each * cell : each * (cell + 1)], expected, rtol=0, atol=tolerance)
@@ -179,6 +192,19 @@ def test_a_layer_is_run_on_the_cells_that_run_it_and_no_others(lm):
             handle.remove()
     assert shapes == [(0, 3), (0, 1), (2, 3), (3, 3), (3, 1)]
     assert str(decoder.cost) == "3.67 of 4 layers a prompt, 22 of 24 token-layers (91.7%)"
+
+
+def test_a_common_beginning_is_read_by_each_cell_under_its_own_plan(lm, router):
+    prompts = [list(range(20)) + [cell] * 70 for cell in (30, 31, 32, 33)]
+    decoder = RoutedPrefixDecoder(lm.model, router)
+    assert PrefixDecoder(lm.model).common(prompts) == 20
+    with decoder.attached():
+        together = decoder.prefill(prompts, pad=0)
+        alone = [decoder.prefill([prompt], pad=0) for prompt in prompts]
+    assert together.plans == [each.plans[0] for each in alone]
+    assert len(set(together.plans)) > 1
+    torch.testing.assert_close(together.last, torch.cat([each.last for each in alone]), rtol=0, atol=1e-5)
+    assert decoder.cost.whole == 2 * 4 * 90 * L
 
 
 def test_cells_without_a_prefix_run_all_layers(lm, router):

@@ -32,7 +32,7 @@ def test_values_out_of_range(field, value):
         TrainConfig(**{field: value})
 
 
-@pytest.mark.parametrize("preset", ["c2s-micro", "c2s-mini", "c2s-midi", "c2s-small"])
+@pytest.mark.parametrize("preset", ["c2s-micro", "c2s-mini", "c2s-midi", "c2s-small", "c2s-deep"])
 def test_lora_needs_a_trained_model(preset):
     with pytest.raises(ConfigError, match=f"{preset} starts from random weights. Give model= a folder, or lora_rank=0"):
         TrainConfig(model=preset, lora_rank=8)

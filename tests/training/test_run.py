@@ -333,7 +333,8 @@ def test_going_on_needs_the_genes_of_the_model(run_folder, simulated, tmp_path):
     with pytest.raises(ArtefactError, match="not a c2s model"):
         quick(simulated.training, tmp_path / "b", model=str(tmp_path))
     with pytest.raises(
-        ConfigError, match=r"model is 'c2s-mni'; give one of the presets c2s-micro, c2s-mini, c2s-midi, c2s-small"
+        ConfigError,
+        match=r"model is 'c2s-mni'; give one of the presets c2s-micro, c2s-mini, c2s-midi, c2s-small, c2s-deep",
     ):
         quick(simulated.training, tmp_path / "c", model="c2s-mni")
 
