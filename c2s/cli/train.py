@@ -171,6 +171,5 @@ def train(
     )  # fmt: skip
     record = trained.settings.training
     held_out = "" if record["held_out_loss"] is None else f", held out {record['held_out_loss']:.3f}"
-    typer.echo(
-        f"{trained.n_parameters:,} parameters, loss {record['loss']:.3f}{held_out} nats per answer token → {out / 'model'}"
-    )
+    unit = "nats per answer token" if objective is Objective.next_token else "nats per place, hidden ones weighed"
+    typer.echo(f"{trained.n_parameters:,} parameters, loss {record['loss']:.3f}{held_out} {unit} → {out / 'model'}")

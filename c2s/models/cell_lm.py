@@ -346,6 +346,7 @@ class CellLM(CellReader):
     @contextmanager
     def routed(self, plans: Plans | None) -> Iterator[Self]:
         """Let ``plans`` be :attr:`routing` inside the block."""
+        self.require_next_token("routing")
         before, self.routing = self.routing, plans
         try:
             yield self

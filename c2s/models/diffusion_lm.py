@@ -33,7 +33,7 @@ class DiffusionLM(CellLM):
     Attributes
     ----------
     decoding : DecodeSettings
-        How places are filled and what is kept between steps; set it to choose.
+        How places are filled and what is kept between steps. Every row is run in every step, which is exact, unless it says otherwise.
     accounting : Accounting or None
         What the last call cost.
     """
@@ -42,15 +42,18 @@ class DiffusionLM(CellLM):
         super().__init__(*parts, **named)
         self.mask = self.tokens.mask
         make_bidirectional(self.model)
-        self.decoding = decoding or DecodeSettings()
+        self.decoding = decoding or DecodeSettings(refresh="always")
         self.accounting: Accounting | None = None
 
     def cost(self) -> str:
-        """Return steps a cell, genes a step, and how often the cache was refreshed."""
+        """Return steps a cell, places a step, and how often the cache was refreshed."""
         if self.accounting is None:
             return ""
         found = self.accounting
         return f"{found.steps.mean():.0f} steps a cell, {found.commits_per_step:.1f} places a step, cache refreshed in {found.refresh_rate:.0%} of steps"
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("CellLM", "DiffusionLM", 1)
 
     def passages(self, sentences: Any, *, wording: int = 0) -> Iterator[Passage]:
         """Raise a ModelError: what is read of a cell's prompt is the causal model's."""
@@ -71,6 +74,14 @@ class DiffusionLM(CellLM):
         """Return answers, int64 (cells, suffixes, samples, longest)."""
         if not 0 <= temperature < float("inf"):
             msg = f"temperature is {temperature}; give 0 (the most likely token) or a number above it"
+            raise ConfigError(msg)
+        if self.decoding.temperature or self.decoding.guidance:
+            name = "temperature" if self.decoding.temperature else "guidance"
+            why = {
+                "temperature": "it is an argument of generate and perturb",
+                "guidance": "it needs a model that has learnt to answer without a prompt, which none of c2s train has",
+            }
+            msg = f"decoding says {name}={getattr(self.decoding, name):g}; {why[name]}. Leave it out of the settings"
             raise ConfigError(msg)
         n_cells, each, n_samples = len(prefixes), len(suffixes[0]), keys.shape[1]
         device = self.model.device

@@ -33,7 +33,7 @@ def load_model(
     n_genes: int = 200,
     download: bool = False,
     trust_remote_code: bool = False,
-    decoding: DecodeSettings | str | None = None,
+    decoding: DecodeSettings | str | os.PathLike[str] | None = None,
     routing: Router | str | os.PathLike[str] | None = None,
 ) -> CellLM | TextLM:
     """Return a language model of cells.
@@ -107,7 +107,7 @@ def load_cell_lm(
     *,
     device: str | None = None,
     dtype: str = "auto",
-    decoding: DecodeSettings | str | None = None,
+    decoding: DecodeSettings | str | os.PathLike[str] | None = None,
     routing: Router | str | os.PathLike[str] | None = None,
 ) -> CellLM:
     """Return the model in ``folder``, as ``c2s train`` writes it; the arguments are those of :func:`load_model`.
@@ -138,10 +138,11 @@ def load_cell_lm(
     return found
 
 
-def _decoding(asked: DecodeSettings | str | None) -> DecodeSettings | None:
+def _decoding(asked: DecodeSettings | str | os.PathLike[str] | None) -> DecodeSettings | None:
     if asked is None or isinstance(asked, DecodeSettings):
         return asked
-    return DecodeSettings.from_file(asked) if asked.endswith((".json", ".toml")) else preset(asked)
+    name = os.fspath(asked)
+    return DecodeSettings.from_file(name) if name.endswith((".json", ".toml")) else preset(name)
 
 
 def cell_lm(parts: ModelParts) -> CellLM:

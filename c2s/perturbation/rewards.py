@@ -200,16 +200,10 @@ class ResponseRewards:
 
     def still_genes(self, weight: float) -> Reward:
         """Return a penalty: ``weight`` times the same credit over the genes that no perturbation moves; 0 where real cells are alike in them."""
-        genes = self.conditions.still
-        alike = [not np.ptp(cells[:, genes], axis=0).any() for cells in self.conditions.cells]
 
         def still_genes(prompts: Any, completion_ids: Any, condition: Any, control: Any, **columns: Any) -> list[float]:  # fmt: skip
-            told = [row for row, number in enumerate(condition) if not alike[int(number)]]
-            found = np.zeros(len(completion_ids))
-            if told:
-                asked = [[each[row] for row in told] for each in (prompts, completion_ids, condition, control)]
-                found[told] = self._credits(asked[0], asked[1], asked[2], asked[3], genes)
-            return [float(weight * value) for value in found]
+            found = self._credits(prompts, completion_ids, condition, control, self.conditions.still, penalty=True)
+            return [weight * value for value in found]
 
         return still_genes
 
@@ -238,10 +232,20 @@ class ResponseRewards:
         reward.__name__ = kind
         return reward
 
-    def _credits(self, prompts: Any, completion_ids: Any, condition: Any, control: Any, genes: NDArray[np.int64]) -> list[float]:  # fmt: skip
-        """Return each sample's credit in the energy distance of its group to real cells, over some genes in standard deviations."""
+    def _credits(
+        self, prompts: Any, completion_ids: Any, condition: Any, control: Any, genes: NDArray[np.int64], *, penalty: bool = False
+    ) -> list[float]:  # fmt: skip
+        """Return each sample's credit in the energy distance of its group to real cells, over some genes in standard deviations.
+
+        A penalty is 0 where the real cells it is drawn against are alike in those genes, of which nothing can be read.
+        """
         found, scale = np.zeros(len(completion_ids)), self.conditions.scale[genes]
-        asked = (tuple(map(tuple, completion_ids)), tuple(map(int, control)))
+        asked = (
+            tuple(map(str, prompts)),
+            tuple(map(tuple, completion_ids)),
+            tuple(map(int, condition)),
+            tuple(map(int, control)),
+        )
         if self._bundles[0] != asked:
             self._bundles = (asked, {})
         for rows in _groups(prompts):
@@ -249,6 +253,8 @@ class ResponseRewards:
             if first not in self._bundles[1]:
                 self._bundles[1][first] = self._group(completion_ids, control, rows, int(condition[first]))
             cells, real = self._bundles[1][first]
+            if penalty and not np.ptp(real[:, genes], axis=0).any():
+                continue
             found[rows] = energy_rewards(cells[..., genes] / scale, real[:, genes] / scale)
         return [float(value) for value in found]
 

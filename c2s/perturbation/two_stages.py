@@ -78,6 +78,9 @@ def train_responses(
     if config.task != "perturbation_response" or (recipe is not None and (config.split_by != CONDITION or not config.validation_share)):  # fmt: skip
         msg = f"two stages train task='perturbation_response' with split_by='condition' and a validation_share above 0; got {config.task!r}, {config.split_by!r}, {config.validation_share:g}"
         raise ConfigError(msg)
+    if recipe is not None and config.objective != "next_token":
+        msg = f"the second stage reinforces models that foretell the next token; objective={config.objective!r} can be trained without it: leave recipe and settings out (--grpo-steps 0)"
+        raise ConfigError(msg)
     if recipe is not None and CONDITION in cells.obs:
         msg = "obs has a column 'condition', by which cells would be split; rename it"
         raise ConfigError(msg)

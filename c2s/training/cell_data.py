@@ -86,6 +86,8 @@ class CellExamples:
     ----------
     lengths : ndarray, int32, shape (n,)
         Tokens of each example.
+    longest_prompt : int
+        Tokens of the longest prompt of cells that are written.
 
     Raises
     ------
@@ -108,6 +110,7 @@ class CellExamples:
         for kind, first in zip(*np.unique(kinds, return_index=True)):
             besides[kind] = len(rendered(data.example(int(rows[first])), tokens)[0]) - shown[first]
         self.lengths = shown + besides[kinds]
+        self.longest_prompt = int(besides[kinds].max()) - 1  # of a model that writes cells: all but genes and end
         too_long = self.lengths > max_length
         if too_long.any():
             ids, _, n_prompt = rendered(data.example(int(rows[too_long.argmax()])), tokens)

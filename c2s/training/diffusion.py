@@ -1,7 +1,7 @@
 """Training of masked-diffusion models: a random share of an answer's places is hidden, and is foretold from the rest in both directions.
 
 For ``t ~ U(0, 1)`` each place of an answer of N places is hidden with probability ``p = (1 - ε) t + ε``, and the loss of an example is
-``Σ_hidden w_i (-log q(x_i | seen)) / p / Σ_i w_i``, in expectation a bound on the answer's negative log-likelihood per place (Nie et al. 2025, LLaDA;
+``Σ_hidden w_i (-log q(x_i | seen)) / p / Σ_i w_i``, with equal weights in expectation a bound on the answer's negative log-likelihood per place (Nie et al. 2025, LLaDA;
 Sahoo et al. 2024). The times of a batch are stratified, since 1/p makes the loss vary much. Prompts are never hidden.
 """
 
@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers.trainer_utils import EvalLoopOutput
 
 from c2s.errors import ConfigError
+from c2s.training.order import Shuffled
 from c2s.training.sft import AnswerTrainer, answer_decoder, answer_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from c2s.training.cell_data import CellExamples
+    from c2s.training.examples import RenderedExamples
 
 LEAST_SHARE = 1e-3  # ε: hidden at the least
 EVALUATION_SEED = 0  # of what is hidden of held-out examples, so that losses can be compared
@@ -57,6 +63,14 @@ def masked_diffusion_loss(
     return (loss * scale[hidden]).sum() / len(ids)
 
 
+def require_canvas(examples: RenderedExamples | CellExamples | None, n_places: int, max_length: int) -> None:
+    """Raise a ConfigError where a prompt and an answer of ``n_places`` are longer than the model reads."""
+    n_prompt = examples.longest_prompt if examples is not None else 0
+    if n_prompt + n_places > max_length:
+        msg = f"a prompt of {n_prompt} tokens and an answer of {n_places} places; the model reads {max_length}. Lower n_genes or n_answer"
+        raise ConfigError(msg)
+
+
 class CanvasCollator:
     """Pads answers to a canvas of ``n_places``, padding to be foretold like any token, then the batch on the right.
 
@@ -65,20 +79,15 @@ class CanvasCollator:
     pad : int
     n_places : int
         Places of an answer, stops included.
-    max_length : int
-        Places that the model reads.
     """
 
-    def __init__(self, pad: int, n_places: int, *, max_length: int) -> None:
-        self.pad, self.n_places, self.max_length = pad, n_places, max_length
+    def __init__(self, pad: int, n_places: int) -> None:
+        self.pad, self.n_places = pad, n_places
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Return ``input_ids``, ``attention_mask`` and ``weights``, each (B, longest)."""
         starts = [int((example["weights"] > 0).argmax()) for example in examples]
         longest = max(starts) + self.n_places
-        if longest > self.max_length:
-            msg = f"a prompt of {max(starts)} tokens and an answer of {self.n_places} places; the model reads {self.max_length}. Lower n_genes or n_answer"
-            raise ConfigError(msg)
         ids = torch.full((len(examples), longest), self.pad, dtype=torch.long)
         weights = torch.zeros(len(examples), longest)
         seen = torch.zeros(len(examples), longest, dtype=torch.long)
@@ -97,8 +106,23 @@ class DiffusionTrainer(AnswerTrainer):
     def __init__(self, *args: Any, mask_id: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.mask_id = mask_id
+        self._held_out = torch.Generator().manual_seed(EVALUATION_SEED)
 
     def batch_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
-        """Return the loss of a batch; of a held-out batch the same places are hidden every time."""
-        generator = None if model.training else torch.Generator().manual_seed(EVALUATION_SEED)
+        """Return the loss of a batch."""
+        generator = None if model.training else self._held_out
         return masked_diffusion_loss(model, inputs, mask_id=self.mask_id, generator=generator)
+
+    def batch_weight(self, inputs: dict[str, Tensor]) -> float:
+        """Return the number of examples, of which the loss is the mean."""
+        return float(len(inputs["input_ids"]))
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Return the held-out loss; the same places are hidden in every evaluation."""
+        self._held_out = torch.Generator().manual_seed(EVALUATION_SEED)
+        return super().evaluation_loop(*args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        """Shuffle: all answers are padded to one length."""
+        examples = train_dataset if train_dataset is not None else self.train_dataset
+        return Shuffled(len(examples), seed=self.args.data_seed)

@@ -53,6 +53,11 @@ class RenderedExamples:
         return np.diff(self.offsets)
 
     @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt."""
+        return int(self.answer_starts.max())
+
+    @property
     def hash(self) -> str:
         """16 hex digits that name the examples."""
         return hash_of(self.ids, self.offsets, self.weights)

@@ -128,10 +128,11 @@ def _train(
         )
     )
     max_length = int(model.config.max_position_embeddings)
-    how = _objective(model, tokens, TASKS[config.task](**settings_.tasks[config.task]), config, max_length)
     training = examples(tokens, max_length, validation=False)
     assert training is not None  # only validation may be
     validation = examples(tokens, max_length, validation=True) if config.validation_share else None
+    task = TASKS[config.task](**settings_.tasks[config.task])
+    how = _objective(model, tokens, task, config, max_length, (training, validation))
     if overwrite and not resume:
         prepare_folder(folder, overwrite=True)  # only now that nothing can be wrong with the input
     write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -159,18 +160,21 @@ def _train(
 
 
 def _objective(
-    model: PreTrainedModel, tokens: PartTokenizer, task: Any, config: TrainConfig, max_length: int
-) -> dict[str, Any]:
+    model: PreTrainedModel, tokens: PartTokenizer, task: Any, config: TrainConfig, max_length: int,
+    sets: Sequence[RenderedExamples | CellExamples | None],
+) -> dict[str, Any]:  # fmt: skip
     """Return the trainer and the collator of the objective, as :func:`fit` takes them; makes a diffusion model see both ways."""
     if config.objective == "next_token":
         return {"collator": Collator(tokens.pad)}
     from c2s.engines.elastic_cache.bidirectional import make_bidirectional
-    from c2s.training.diffusion import CanvasCollator, DiffusionTrainer
+    from c2s.training.diffusion import CanvasCollator, DiffusionTrainer, require_canvas
 
-    make_bidirectional(model)
     n_places = sum(min(high, len(tokens.vocabulary)) + 1 for _, _, high in task.segments)
+    for examples in sets:
+        require_canvas(examples, n_places, max_length)
+    make_bidirectional(model)
     return {
-        "collator": CanvasCollator(tokens.pad, n_places, max_length=max_length),
+        "collator": CanvasCollator(tokens.pad, n_places),
         "trainer_class": partial(DiffusionTrainer, mask_id=tokens.mask),
     }
 

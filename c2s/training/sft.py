@@ -77,6 +77,10 @@ class AnswerTrainer(Trainer):
         """Return the loss of a batch."""
         return answer_loss(model, inputs)
 
+    def batch_weight(self, inputs: dict[str, Tensor]) -> float:
+        """Return the weight of a batch's loss among those of other batches."""
+        return float(inputs["weights"][:, 1:].sum())
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         """Shuffle; only where lengths differ much, batch examples of similar length so that little is padding.
 
@@ -102,7 +106,7 @@ class AnswerTrainer(Trainer):
         total = weight = 0.0
         for batch in dataloader:
             inputs = self._prepare_inputs(batch)
-            held = float(inputs["weights"][:, 1:].sum())
+            held = self.batch_weight(inputs)
             with torch.no_grad():
                 total += held * float(self.compute_loss(self.model, inputs))
             weight += held

@@ -70,7 +70,8 @@ def test_settings_of_decoding_are_read_by_name_and_from_a_file_and_cost_is_told(
     exact = tmp_path / "exact.json"
     exact.write_text(DecodeSettings(refresh="always", max_commits=1, commit=1.0).model_dump_json())
     assert load_cell_lm(written, decoding="paper").decoding.gamma == 0.9
-    model = load_cell_lm(written, decoding=str(exact))
+    assert load_cell_lm(written).decoding.refresh == "always"
+    model = load_cell_lm(written, decoding=exact)
     assert model.cost() == ""
     cells = model.generate(cell_type=model.settings.conditions["cell_type"][0], n=3, min_genes=8)
     assert cells.lengths.tolist() == [8, 8, 8]
@@ -78,6 +79,12 @@ def test_settings_of_decoding_are_read_by_name_and_from_a_file_and_cost_is_told(
     assert model.cost() == "9 steps a cell, 1.0 places a step, cache refreshed in 100% of steps"
     with pytest.raises(ConfigError, match="there is no preset 'fast'"):
         load_cell_lm(written, decoding="fast")
+    model.decoding = DecodeSettings(temperature=0.5)
+    with pytest.raises(ConfigError, match="decoding says temperature=0.5; it is an argument of generate"):
+        model.generate(cell_type=model.settings.conditions["cell_type"][0], n=1)
+    model.decoding = DecodeSettings(guidance=1.0)
+    with pytest.raises(ConfigError, match="decoding says guidance=1; it needs a model that has learnt"):
+        model.generate(cell_type=model.settings.conditions["cell_type"][0], n=1)
     with pytest.raises(ConfigError, match="decoding is read by models of --objective masked_diffusion"):
         load_cell_lm(run_folder(), decoding="paper")
 
@@ -139,6 +146,8 @@ def test_what_a_diffusion_model_cannot_is_refused_with_the_reason(written, respo
         response_problem(
             model, model.encode(simulated().training), validation=np.zeros(simulated().training.n_obs, bool)
         )
+    with pytest.raises(ModelError, match="routing needs a model that foretells the next"), model.routed(None):
+        pass
     with pytest.raises(ConfigError, match="masked_diffusion writes sentences"):
         train(simulated().training, "nowhere", task="cell_type_annotation", objective="masked_diffusion")
     with (

@@ -121,6 +121,21 @@ def test_the_energy_reward_is_minus_the_energy_distance_to_the_conditions_cells(
     assert np.mean(penalty) == pytest.approx(0.5 * expected(conditions.still), rel=1e-5)
 
 
+def test_the_same_answers_to_another_condition_are_held_against_its_own_cells():
+    """A collapsed policy answers every prompt alike; what was drawn for one condition is not kept for the next."""
+    problem, conditions = problem_of()
+    answers = [[*model().tokens.gene_tokens[np.random.default_rng(i).permutation(N_GENES)], 1] for i in range(4)]
+
+    def rewards(number, prompt):
+        told = {"condition": [number] * 4, "control": [int(conditions.control_rows[0][0])] * 4}
+        return problem.rewards[0](prompts=[prompt] * 4, completions=[""] * 4, completion_ids=answers, **told)
+
+    first, second = conditions.places[("HeLa", LIBRARY[1].name)], conditions.places[("HeLa", "TNF")]
+    alone = rewards(second, "other")
+    rewards(first, "one")
+    assert rewards(second, "other") == alone
+
+
 @pytest.mark.parametrize("kind", ["squared_error", "kendall"])
 def test_likeness_to_one_cell_is_there_to_be_compared_with(kind):
     problem, _ = problem_of(kind=kind)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, Llam
 
 from c2s.engines.elastic_cache.bidirectional import make_bidirectional
 from c2s.errors import ConfigError
-from c2s.training.diffusion import LEAST_SHARE, CanvasCollator, hiding_times, masked_diffusion_loss
+from c2s.training.diffusion import LEAST_SHARE, CanvasCollator, hiding_times, masked_diffusion_loss, require_canvas
 from tests.training.test_sft import N_TOKENS, PAD, rendered
 
 MASK = N_TOKENS
@@ -34,7 +34,7 @@ def tiny(family: str = "llama"):
 
 def batch_of(n: int = 6, *, n_places: int = 7, seed: int = 0):
     examples = rendered(n, seed=seed)
-    return CanvasCollator(PAD, n_places, max_length=64)([examples[i] for i in range(n)])
+    return CanvasCollator(PAD, n_places)([examples[i] for i in range(n)])
 
 
 def test_a_canvas_holds_the_answer_then_padding_that_is_foretold():
@@ -54,8 +54,9 @@ def test_a_canvas_holds_the_answer_then_padding_that_is_foretold():
 
 def test_a_canvas_longer_than_the_model_reads_is_refused():
     examples = rendered(2)
+    require_canvas(examples, 64 - examples.longest_prompt, 64)
     with pytest.raises(ConfigError, match=r"an answer of 61 places; the model reads 64. Lower n_genes or n_answer"):
-        CanvasCollator(PAD, 61, max_length=64)([examples[0]])
+        require_canvas(examples, 61, 64)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])

@@ -142,9 +142,12 @@ def _write(
     beside = None
     if vocabulary.constraint is not None:
         allowed = torch.cat([sheet.allowed(window)[:, vocabulary.listed] for sheet, window, _ in group])
-        padding = scores[:, -1]  # the last of the listed tokens
-        scores = scores.masked_fill(~allowed.to(scores.device), -torch.inf)
-        beside = torch.where(allowed[:, -1].to(scores.device), -torch.inf, padding)
+        closed = ~allowed.to(scores.device)
+        ends = slice(
+            -len(vocabulary.constraint.segments) - 1, None
+        )  # stops and padding are the last of the listed tokens
+        beside = scores[:, ends].masked_fill(~closed[:, ends], -torch.inf).logsumexp(-1)
+        scores = scores.masked_fill(closed, -torch.inf)
     noise = None
     if settings.temperature > 0:
         noise = torch.stack([vocabulary.noise(sheet, place) for sheet, window, _ in group for place in window])
@@ -178,7 +181,7 @@ def propose(
         Standard Gumbel.
     temperature : float
     beside : Tensor, shape (P,), optional
-        Logits of padding where it is not allowed yet: it cannot be chosen, and its probability is not the others'.
+        Logits of stops and padding where they are not allowed yet: they cannot be chosen, and their probability is not the others'.
     """
     chosen = (logits if noise is None else logits.double() / temperature + noise).argmax(-1)
     whole = torch.logsumexp(logits if beside is None else torch.cat([logits, beside[:, None]], dim=1), dim=-1)
