@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from scipy.stats import kendalltau
 from sklearn.linear_model import LogisticRegression
@@ -25,7 +27,6 @@ from c2s.sentences.corpus import CellSentences
 
 KEPT = 3000  # genes of the vocabulary: those in most cells
 DIMENSIONS = 6  # of scFID: within a tenth of the cells written
-# examples a step and steps, by length: as many examples each
 TRAINING: dict[str, Any] = {
     "task": "cell_generation", "model": "c2s-mini", "labels_key": "label", "batch_size": 16, "learning_rate": 1e-3, "steps": 1200,
     "validation_share": 0.05, "threads": 1, "checkpoint_steps": 100,
@@ -81,12 +82,13 @@ def model(objective: str, length: int, seed: int, folder: Path) -> CellLM:
 
 @dataclass(frozen=True)
 class Judges:
-    """What written cells are held against."""
+    """What written cells are held against: held-out cells, as many of each type, since as many are written."""
 
     kinds: LogisticRegression
     embedder: PCAEmbedder
     road: SentenceRoad
     real: ad.AnnData
+    held_out: CellSentences
     ranks: dict[str, np.ndarray]
 
 
@@ -100,12 +102,20 @@ def judges(length: int) -> Judges:
     known = c2s.encode(cells[part == 1], vocabulary=background.vocabulary, background=background)
     kinds = cells.obs["label"].to_numpy(dtype=str)
     classifier = LogisticRegression(C=1.0, max_iter=3000).fit(ranked(known, length), kinds[part == 1])
-    real = road(cells[part == 2])
+    rows = balanced(kinds, np.flatnonzero(part == 2))
+    real = road(cells[rows])
     embedder = PCAEmbedder.fit(road(cells[part == 1]), n_components=DIMENSIONS, n_top_genes=None)
-    held = c2s.encode(cells[part == 2], vocabulary=background.vocabulary, background=background)
-    weight = ranked(held, length).toarray()
-    ranks = {kind: weight[kinds[part == 2] == kind].mean(0) for kind in np.unique(kinds)}
-    return Judges(classifier, embedder, road, real, ranks)
+    held = c2s.encode(cells[rows], n_genes=length, vocabulary=background.vocabulary, background=background)
+    held = held.with_obs(pd.DataFrame({"cell_type": kinds[rows]}, index=held.obs.index))
+    weight = ranked(known, length).toarray()
+    ranks = {kind: weight[kinds[part == 1] == kind].mean(0) for kind in np.unique(kinds)}
+    return Judges(classifier, embedder, road, real, held, ranks)
+
+
+def balanced(kinds: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return rows with as many of each kind as there are of the rarest."""
+    n = min(np.count_nonzero(kinds[rows] == kind) for kind in np.unique(kinds[rows]))
+    return np.sort(np.concatenate([rows[kinds[rows] == kind][:n] for kind in np.unique(kinds[rows])]))
 
 
 def ranked(sentences: CellSentences, length: int) -> sp.csr_matrix:
@@ -116,8 +126,12 @@ def ranked(sentences: CellSentences, length: int) -> sp.csr_matrix:
     return sp.csr_matrix((weight, np.concatenate(rows), indptr), shape=(len(rows), len(sentences.vocabulary)))
 
 
-def quality(written: CellSentences, length: int) -> dict[str, float]:
-    """Return share of cells of their label, scFID with the floor of real halves, rank agreement, and share of valid cells."""
+def quality(written: CellSentences, length: int) -> dict[str, Any]:
+    """Return share of cells of their label, scFID with the floor of real halves, rank agreement and overlap, and whether all cells are valid.
+
+    Agreement with mean ranks is highest for the mean itself, and overlap of two cells of a type for a model that writes one cell: both are to be
+    as they are of real cells, not more.
+    """
     found = judges(length)
     asked = written.obs["cell_type"].to_numpy(dtype=str)
     weight = ranked(written, length)
@@ -127,10 +141,18 @@ def quality(written: CellSentences, length: int) -> dict[str, float]:
     }
     distance = results["scFID, all cells"]
     tau = [kendalltau(cell, found.ranks[kind]).statistic for cell, kind in zip(weight.toarray(), asked)]
+    right = found.kinds.predict(weight) == asked
     return {
-        "label accuracy": float(np.mean(found.kinds.predict(weight) == asked)),
+        "label accuracy": float(np.mean(right)), "right": right.astype(int).tolist(), "overlap": overlap(rows, asked),
         "scFID": distance.value, "scFID low": distance.low, "scFID high": distance.high,
         "scFID of halves": results["scFID between halves of the real cells, all cells"].value,
         "tau": float(np.mean(tau)),
         "valid": float(np.mean([len(row) == length == len(set(row.tolist())) for row in rows])),
     }  # fmt: skip
+
+
+def overlap(rows: Sequence[np.ndarray], kinds: np.ndarray) -> float:
+    """Return the mean Jaccard index of the genes of two cells of one type."""
+    sets = [set(row.tolist()) for row in rows]
+    pairs = [(a, b) for b in range(len(sets)) for a in range(b) if kinds[a] == kinds[b]]
+    return float(np.mean([len(sets[a] & sets[b]) / len(sets[a] | sets[b]) for a, b in pairs]))

@@ -47,20 +47,21 @@ class Row:
 
 
 def rows(parts: DecoderParts, sample: Sequence[Request], *, commit: float, temperature: float) -> dict[str, Row]:
-    """Return all rows with the same window, commits and temperature; gamma is calibrated on ``sample``."""
+    """Return all rows with the same commits and temperature, and the same window but for the paper's; gamma is calibrated on ``sample``."""
     plain = DecodeSettings(window=WINDOW, commit=commit, temperature=temperature, refresh="elastic", gamma=0.9)
     fitted = calibrate(parts, sample, plain)
     one = {"max_commits": 1}
     return {
         "uncached, one gene a step": Row(uncached, rival("always", plain).with_(**one)),
         "uncached": Row(uncached, rival("always", plain)),
+        "all rows, by the same driver": Row(decode, rival("always", plain)),
         "any place, uncached": Row(confidence_only, rival("always", plain)),
         "prefix cache": Row(decode, rival("prefix", plain)),
         "dual block cache": Row(decode, rival("dual", plain)),
         "delayed cache": Row(decode, rival("delayed", plain)),
         "refresh every 8 steps": Row(decode, rival("interval", plain, interval=8)),
         "never refreshed": Row(decode, rival("never", plain)),
-        "elastic, paper": Row(decode, preset("paper").with_(commit=commit, temperature=temperature)),
+        "elastic, paper's window of 16 and gamma": Row(decode, preset("paper").with_(commit=commit, temperature=temperature)),
         "elastic, calibrated": Row(decode, fitted),
         "elastic, one gene a step": Row(decode, fitted.with_(**one)),
         "elastic, written genes not asked again": Row(decode, fitted.with_(query_committed=False)),

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 
 from benchmarks.card import commit
-from benchmarks.diffusion.cells import model, pool, quality
-from benchmarks.diffusion.report import report
+from benchmarks.diffusion.cells import judges, model, pool, quality
+from benchmarks.diffusion.report import REAL, report
 from benchmarks.diffusion.rows import rows
 from benchmarks.diffusion.speed import wall, wide
 from c2s.artefacts import write_json
@@ -28,6 +28,8 @@ from c2s.engines.constraint import Constraint, Segment
 from c2s.engines.elastic_cache import DecoderParts, Request
 from c2s.engines.noise import noise_keys
 from c2s.models.cell_lm import CellLM
+from c2s.models.prefix import PrefixDecoder
+from c2s.models.sampling import sample_answers
 from c2s.sentences.corpus import CellSentences
 from c2s.sentences.record import Encoding
 from c2s.tasks import CellGeneration
@@ -36,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 MADE = Path(__file__).parent / "made"
 LENGTHS = (64, 128, 256, 512)
-PER_KIND = 12  # cells of each of five types
+PER_KIND = 24  # cells of each of five types
 COMMITS = (0.9, 0.2, 0.1, 0.05)  # confidence above which several genes are written in a step
 SAMPLE = 4  # requests that gamma is calibrated on, of another seed
 
@@ -53,6 +55,7 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     torch.set_num_threads(1)
     studies: dict[str, Callable[[int, int, Path], None]] = {
+        "real": real,
         "cells": cells,
         "in turn": in_turn,
         "wall": wall_of,
@@ -96,11 +99,11 @@ def cells(length: int, seed: int, folder: Path) -> None:
 
 def _names(level: float) -> tuple[str, ...]:
     """Return the rows that are asked for at a level: all at the first of those that write several genes, some at the others."""
-    few = ("uncached", "elastic, calibrated", "elastic, paper")
+    few = ("uncached", "elastic, calibrated", "elastic, paper's window of 16 and gamma")
     if level == COMMITS[0]:
         return ("uncached, one gene a step", *few)
     every = (
-        *few, "any place, uncached", "prefix cache", "dual block cache", "delayed cache", "refresh every 8 steps", "never refreshed",
+        *few, "all rows, by the same driver", "any place, uncached", "prefix cache", "dual block cache", "delayed cache", "refresh every 8 steps", "never refreshed",
         "elastic, written genes not asked again", "elastic, column", "elastic, refresh without far masks",
     )  # fmt: skip
     return every if level == COMMITS[2] else few
@@ -112,17 +115,17 @@ def in_turn(length: int, seed: int, folder: Path) -> None:
     if path.exists():
         return
     known = model("next_token", length, seed, folder)
-    names, seconds, found = sorted(set(pool(length)[0].obs["label"])), [], []
-    for kind in names:
-        for one in range(PER_KIND):
+    kinds, requests = asked_of(known, length, seed)
+    decoder, answers, seconds = PrefixDecoder(known.model), [], []
+    with decoder.attached():
+        for request in requests:
+            prompt, key, constraint = request.prompt.tolist(), np.array([[request.key]]), request.constraint
+            assert constraint is not None
             begun = time.perf_counter()
-            found.append(known.generate(n=1, seed=seed * 1000 + one, min_genes=length, cell_type=kind))
+            drawn = sample_answers(decoder, [prompt[:-1]], [[prompt[-1:]]], constraint, key, pad=known.tokens.pad)
             seconds.append(time.perf_counter() - begun)
-    kinds = [kind for kind in names for _ in range(PER_KIND)]
-    written = CellSentences.from_lists(
-        [each.row(0) for each in found], known.vocabulary, obs=pd.DataFrame({"cell_type": kinds}, index=_index(len(kinds))),
-        encoding=Encoding(**known.settings.encoding), background=known.background,
-    )  # fmt: skip
+            answers.append(drawn[0, 0, 0])
+    written = sentences_of(known, answers, kinds)
     _keep(
         path,
         {
@@ -133,6 +136,14 @@ def in_turn(length: int, seed: int, folder: Path) -> None:
             "seconds": seconds,
         },
     )
+
+
+def real(length: int, seed: int, folder: Path) -> None:
+    """Judge held-out cells as if they had been written."""
+    path = _path("cells", length, "real", 0)
+    if not path.exists():
+        held = judges(length).held_out
+        _keep(path, {"row": REAL, "length": length, "seed": 0, **quality(held, length), "seconds": []})
 
 
 def wall_of(length: int, seed: int, folder: Path) -> None:

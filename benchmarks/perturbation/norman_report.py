@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import sem, t
 
 from benchmarks.card import ROOT, Figure
 from benchmarks.perturbation.norman import NAME, TIERS
@@ -59,13 +60,15 @@ def differences(tier: str, table: dict[tuple[str, str], dict[int, dict[str, Any]
 
 
 def figure(name: str, parts: Sequence[tuple[dict[str, Any], str]], seeds: list[int]) -> Figure:
-    """Return the mean over seeds of a metric, its interval over resamples of pairs within each, and how many pairs it rests on."""
+    """Return the mean over seeds of a metric, and the interval of Student's t over seeds: they ask many of the same pairs, so pairs are no sample."""
     values = np.array([each[metric] for each, metric in parts])
     n = int(sum(each["n"] for each, _ in parts))
     if np.isnan(values[:, 0]).any():
         return Figure(name, None, n=n, seeds=seeds, reason="the row says the same of every pair, or fewer than five pairs have one of the signs")  # fmt: skip
-    low, high = np.nanpercentile(values[:, 1:].mean(axis=0), [2.5, 97.5])
-    return Figure(name, float(values[:, 0].mean()), float(low), float(high), n=n, seeds=seeds)
+    mean, error = float(values[:, 0].mean()), float(sem(values[:, 0])) if len(values) > 1 else float("nan")
+    half = float(t.ppf(0.975, len(values) - 1)) * error if len(values) > 1 else float("nan")
+    ends = (None, None) if np.isnan(half) else (mean - half, mean + half)
+    return Figure(name, mean, *ends, n=n, seeds=seeds)
 
 
 def draw(found: Sequence[Figure], path: Path) -> None:

@@ -63,8 +63,9 @@ def report(made: Path) -> None:
         notes=[
             "Every cell, real or foretold, has come the same road: encoded, decoded as if a model had written it; baselines are fitted and answer behind it, to all training cells, those included that the model holds out for validation (7 % of the conditions). Space of distances and scFID: 12 principal components of training cells; scFID in the first 6 of them.",
             "Means over conditions and seeds with 95 % bootstrap intervals over conditions within seeds; differences paired by condition and seed.",
-            "l1000 and norman have goals and no bars. l1000: a well stands for a cell, two to the power of its log2 intensity for counts; DMSO wells are dealt to training and test in halves, so that what does not start from the test's controls (scGen-style arithmetic, half of the real cells) shares their noise with the truth in Pearson delta; of held-out doses there are three wells a drug, no two halves, and no ceiling.",
-            "norman: intervals resample pairs within seeds, as if pairs that share a gene were independent; the genes are always the same. Beyond the sum: fitness less the sum of single fitnesses, which is above 0 for nearly all pairs, because sick cells cannot become twice as sick, so that all that falls with the sum correlates with it. Beyond the surface: less a polynomial of second degree in both, fitted to training pairs. Its sign: over the tenth of the pairs furthest from it. No ceiling can be had: the files hold no replicate. The row of one guide a gene is one of the measurements that the truth is the mean of, and noisier.",
+            "The second stage's runs were made with an earlier penalty for genes that nothing moves (a limit that nine tenths of real cells keep, weight 0.1); with weight 0.5 those genes drifted nearly as far (seed 10). The package has since judged them by distribution, as the programme is, which is not measured here yet.",
+            "l1000 and norman have goals and no bars. l1000: a well stands for a cell, two to the power of its log2 intensity for counts; DMSO wells are dealt to training and test in halves, so that what does not start from the test's controls (scGen-style arithmetic, half of the real cells) shares their noise with the truth in Pearson delta; of held-out doses there are three wells a drug, no two halves, and no ceiling. The model's settings were chosen with seed 10, half of whose held-out drugs are held out by seeds 0 to 4 too; seeds share drugs, so that intervals over drugs are too narrow. A mean of the drug's lower doses is no strong rival where a dose is held out: ridge, which reads doses with targets, is beside it.",
+            "norman: intervals are Student's t over the five seeds, which ask many of the same pairs; n adds the seeds' pairs up. Beyond the sum: fitness less the sum of single fitnesses, which is above 0 for nearly all pairs, because sick cells cannot become twice as sick, so that all that falls with the sum correlates with it. Beyond the surface: less a polynomial of second degree in both, fitted to training pairs. Its sign: over the tenth of the pairs furthest from it. No ceiling can be had: the files hold no replicate. The row of one guide a gene is one of the measurements that the truth is the mean of, and noisier.",
             f"Runs were made at the commits {', '.join(sorted(commits | others))}; seconds are CPU seconds of fitting and foretelling.",
         ],
         seconds=seconds + more,
@@ -203,12 +204,13 @@ def verdicts(world: str, table: pd.DataFrame) -> Iterable[Figure]:
         yield from not_worse(part, name, SECOND, FIRST, "energy distance, off-programme genes")
         for metric in ("variance ratio", "coverage"):
             yield from not_worse(part, name, FIRST, SECOND, metric)
-        rival = SUM if world.startswith("cytokines") else SHIFT
+        # one thing was given to Kang's cells: no condition is left for the second stage, and the first stands for it
+        model, rival = (SECOND, SUM) if world.startswith("cytokines") else (FIRST, SHIFT)
         for metric in ("scFID", "MMD², unbiased", "energy distance"):
             bar = "a tie: interval holds 0" if tie else "better: interval below 0"
-            yield from verdict(part, name, SECOND, rival, metric, bar=bar, sign=0 if tie else -1)
-        yield from verdict(part, name, SECOND, rival, "Pearson delta", bar="above: interval above 0", sign=1)
-        yield from verdict(part, name, SECOND, "no change", "energy distance", bar="better: interval below 0", sign=-1)
+            yield from verdict(part, name, model, rival, metric, bar=bar, sign=0 if tie else -1)
+        yield from verdict(part, name, model, rival, "Pearson delta", bar="above: interval above 0", sign=1)
+        yield from verdict(part, name, model, "no change", "energy distance", bar="better: interval below 0", sign=-1)
 
 
 def goals(world: str, table: pd.DataFrame) -> Iterable[Figure]:

@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from c2s.artefacts import atomic_path, write_json
 from c2s.baselines.routing_plot import plot_decisions
 from c2s.baselines.routing_rivals import RoutingRivals
+from c2s.cells.genes import listed
 from c2s.cells.reading import complete_column
 from c2s.engines.layer_routing.plan import LayerPlan
 from c2s.engines.layer_routing.routing import calibrate_depth, mean_depth
 from c2s.engines.layer_routing.support import decoder_of
 from c2s.errors import ConfigError, DataError
 from c2s.metrics.annotation import annotation_scores
-from c2s.models.routed_prefix import Plans
+from c2s.models.routed_prefix import Plans, require_own_router
 from c2s.sentences.progress import progress_bar
 from c2s.training.routing import prompt_batches, require_searched
+from c2s.training.searched_plans import cell_hashes
 
 if TYPE_CHECKING:
     from c2s.engines.layer_routing.router import Router
@@ -129,13 +131,17 @@ def evaluate_routing(
         raise ConfigError(msg)
     model.require_all_layers("comparisons")
     require_searched(model, training)
+    require_own_router(router, model.model)
     truth = complete_column(sentences.obs, labels_key, "labels_key").astype(str)
+    if unknown := sorted(set(truth) - set(model.settings.labels)):
+        msg = f"column {labels_key!r} holds {listed(unknown)}, which the model was not trained on; it knows {listed(model.settings.labels)}"
+        raise DataError(msg)
     _refuse_searched(sentences, training)
     rivals = RoutingRivals(model, training, draws=draws, seed=seed)
     rows: dict[str, Plans | None] = {FULL: None}
     decided: list[LayerPlan] = []
     for asked in depths or (None,):
-        name, calibrated = "router", copy.deepcopy(router)
+        name, calibrated = "router", copy.deepcopy(router).to(model.model.device)
         if asked is not None:
             calibrate_depth(calibrated, model.model, list(prompt_batches(model, training.sentences)), depth=asked)
             name = f"router, asked for {asked:g} layers"
@@ -157,8 +163,8 @@ def evaluate_routing(
 
 
 def _refuse_searched(sentences: CellSentences, training: SearchedPlans) -> None:
-    known = {training.sentences.row(i).tobytes() for i in range(len(training.sentences))}
-    shared = [i for i in range(len(sentences)) if sentences.row(i).tobytes() in known]
+    known = set(training.seen)
+    shared = [i for i, told in enumerate(cell_hashes(sentences)) if told in known]
     if shared:
         msg = f"{len(shared):,} of {len(sentences):,} test cells were searched ({sentences.obs.index[shared[0]]}); give cells that the router never saw"
         raise DataError(msg)

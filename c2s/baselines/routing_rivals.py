@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from c2s.models.cell_lm import CellLM
     from c2s.training.searched_plans import SearchedPlans
 
-_HALVINGS = 12  # of the threshold of early exit
+_HALVINGS = 14  # of the threshold of early exit
+_SUREST = 36.0  # log-odds: the highest that float64 can tell from certainty
 
 
 class RoutingRivals:
@@ -51,7 +53,8 @@ class RoutingRivals:
                 f"random removal {draw + 1}, {whole} layers",
                 random_removal(self.n_layers, depth=whole, seed=self.seed + draw),
             )
-        yield f"early exit, {depth:.2f} layers", self.early_exit(depth)
+        found, reached = self.early_exit(depth)
+        yield f"early exit, {reached:.2f} layers", found
 
     def reward(self, plan: LayerPlan) -> float:
         """Return the mean log-probability of the right label of the training cells when all run one plan."""
@@ -62,14 +65,16 @@ class RoutingRivals:
             self._rewards[plan] = float(np.log(np.maximum(right, 1e-300)).mean())
         return self._rewards[plan]
 
-    def early_exit(self, depth: float) -> ConfidenceExit:
-        """Return early exit with the threshold at which training cells run nearest to ``depth`` layers on average."""
+    def early_exit(self, depth: float) -> tuple[ConfidenceExit, float]:
+        """Return early exit with the threshold at which training cells run nearest to ``depth`` layers on average, and that mean."""
         decoder = decoder_of(self.model.model)
         tried: dict[float, float] = {}
-        low, high = 0.0, 1.0
+        low, high = -_SUREST, _SUREST
         for _ in range(_HALVINGS):
-            threshold = (low + high) / 2
+            middle = (low + high) / 2
+            threshold = 1 / (1 + math.exp(-middle))
             with self.model.routed(ConfidenceExit(decoder, threshold, 1)):
                 tried[threshold] = mean_depth(self.model.plans(self.training.sentences))
-            low, high = (threshold, high) if tried[threshold] < depth else (low, threshold)
-        return ConfidenceExit(decoder, min(tried, key=lambda each: abs(tried[each] - depth)), 1)
+            low, high = (middle, high) if tried[threshold] < depth else (low, middle)
+        nearest = min(tried, key=lambda each: abs(tried[each] - depth))
+        return ConfidenceExit(decoder, nearest, 1), tried[nearest]

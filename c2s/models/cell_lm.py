@@ -17,6 +17,7 @@ from c2s.cells.genes import GeneVocabulary, listed
 from c2s.cells.library import Perturbation
 from c2s.cells.reading import require_column
 from c2s.engines.constraint import Constraint, Segment
+from c2s.engines.layer_routing.decisions import FixedPlans
 from c2s.engines.noise import noise_keys
 from c2s.errors import ConfigError, DataError, ModelError
 from c2s.models.annotation import checked_labels, label_log_likelihood, label_table, prior_shift
@@ -346,7 +347,6 @@ class CellLM(CellReader):
     @contextmanager
     def routed(self, plans: Plans | None) -> Iterator[Self]:
         """Let ``plans`` be :attr:`routing` inside the block."""
-        self.require_next_token("routing")
         before, self.routing = self.routing, plans
         try:
             yield self
@@ -375,6 +375,12 @@ class CellLM(CellReader):
         routed = RoutedPrefixDecoder(self.model, self.routing)
         self.routing_cost = routed.cost
         return routed
+
+    def _require_routable(self, plans: Plans) -> None:
+        self.require_next_token("routing")
+        if isinstance(plans, FixedPlans) and len(plans.actions) > 1:
+            msg = f"{len(plans.actions)} plans in order, and cells are read in batches of like lengths, not in theirs; give one plan, or a router"
+            raise ConfigError(msg)
 
     def require_next_token(self, purpose: str) -> None:
         """Raise a ModelError where the model is none that foretells the next token, which ``purpose`` needs."""

@@ -41,7 +41,22 @@ class CellReader(ABC):
 
     def __init__(self, model: PreTrainedModel, *, pad: int, n_outputs: int) -> None:
         self.model, self.pad, self.n_outputs = model, pad, n_outputs
-        self.routing: Plans | None = None  # who decides which layers a cell runs; None: all are run
+        self._routing: Plans | None = None
+
+    @property
+    def routing(self) -> Plans | None:
+        """Who decides which layers a cell runs; None: all are run. A ModelError is raised where the model cannot leave layers out."""
+        return self._routing
+
+    @routing.setter
+    def routing(self, plans: Plans | None) -> None:
+        if plans is not None:
+            self._require_routable(plans)
+        self._routing = plans
+
+    def _require_routable(self, plans: Plans) -> None:
+        msg = f"routing is for models of c2s train that foretell the next token; this is a {type(self).__name__}"
+        raise ModelError(msg)
 
     @abstractmethod
     def encode(self, adata: AnnData, *, layer: str | None = None) -> CellSentences:

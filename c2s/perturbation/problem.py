@@ -100,6 +100,7 @@ def response_problem(
 
     config = config or RewardConfig()
     model.require_next_token("reinforcement")
+    model.require_all_layers("reinforced weights")
     spec, details = trained_on(model)
     names = complete_column(sentences.obs, details.perturbation_key, "perturbation_key")
     by = list(dict.fromkeys((*details.context_keys, *details.match_by)))

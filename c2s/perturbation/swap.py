@@ -74,6 +74,7 @@ def swap_gaps(
     DataError
         Columns are missing, no perturbed cell has a control of its context, or a perturbation is not in the library.
     """
+    model.require_all_layers("swap gaps")
     spec, details = trained_on(model)
     names = complete_column(cells.obs, details.perturbation_key, "perturbation_key")
     known = known_perturbations(details, names, library)

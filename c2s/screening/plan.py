@@ -108,6 +108,7 @@ def make_plan(model: CellLM, cells: AnnData, library: Sequence[Perturbation], co
         else min(int(np.median(sentences.n_expressed)), spec["n_answer"])
     )
     max_rank = config.max_rank or max(usual, len(gene_ids))
+    model.require_all_layers("screens")
     weights = model.weights_hash()
     key = hash_of(
         [p.to_dict() for p in perturbations], config.model_dump(mode="json", exclude={"threads"}), sentences.ids, sentences.offsets,

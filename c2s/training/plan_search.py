@@ -19,7 +19,7 @@ from c2s.errors import DataError
 from c2s.training.label_rewards import LabelRewards
 from c2s.training.plan_settings import PlanSearchConfig
 from c2s.training.plan_verdicts import verdicts
-from c2s.training.searched_plans import SearchedPlans, plan_table
+from c2s.training.searched_plans import SearchedPlans, cell_hashes, plan_table
 
 if TYPE_CHECKING:
     from c2s.models.cell_lm import CellLM
@@ -44,7 +44,8 @@ def search_plans(
 
     A search that tries many plans on one cell finds some that are right by luck. So its best plans are tried again on ``n_fresh`` other
     cells of the same type, whose rewards had no part in choosing them: the sign test by permutation of
-    :func:`~c2s.engines.layer_routing.rewards.retest`, at ``alpha / candidates``.
+    :func:`~c2s.engines.layer_routing.rewards.retest`, at ``alpha / candidates``. A plan under which the model names the type of hardly any cell of
+    other types does not read the cell: it was chosen by the label, and says it to all. Such plans are not kept.
 
     Parameters
     ----------
@@ -97,9 +98,18 @@ def search_plans(
             "search: %s of %s token-layers run, others were known", f"{rewards.executed:,}", f"{rewards.naive:,}"
         )
         alike = _nearest(model, sentences, pools, truth, chosen, config.n_fresh)
-        judged = verdicts(rewards, found, alike, scratch / TESTS, config, progress=progress)
+        others = _of_other_types(pools, truth, chosen, config.n_fresh, np.random.default_rng([config.seed, 1]))
+        judged = verdicts(rewards, found, alike, others, scratch / TESTS, config, progress=progress)
         table = plan_table(sentences.obs.index[chosen], truth[chosen], found, judged)
-        searched = SearchedPlans(sentences[chosen], table, labels_key, base, config.model_dump(mode="json"))
+        read = np.unique(np.concatenate([chosen, *alike, *others]).astype(np.int64))
+        searched = SearchedPlans(
+            sentences[chosen],
+            table,
+            labels_key,
+            base,
+            config.model_dump(mode="json"),
+            tuple(cell_hashes(sentences[read])),
+        )
         searched.write(scratch)
         (scratch / TESTS).unlink()  # the table says it all
     return searched
@@ -148,7 +158,25 @@ def _nearest(
     place = {int(cell): i for i, cell in enumerate(cells)}
     found = []
     for cell in chosen:
-        others = pools[truth[cell]][pools[truth[cell]] != cell]
+        own = sentences.row(int(cell)).tobytes()  # a copy of the cell is no other cell
+        others = np.array(
+            [each for each in pools[truth[cell]] if each != cell and sentences.row(int(each)).tobytes() != own]
+        )
+        if len(others) < n_fresh:
+            msg = f"only {len(others)} cells of {truth[cell]} differ from {sentences.obs.index[cell]}; n_fresh={n_fresh} are needed: leave out copies, or test on fewer"
+            raise DataError(msg)
         cosine = vectors[[place[int(other)] for other in others]] @ vectors[place[int(cell)]]
         found.append(others[np.argsort(-cosine, kind="stable")[:n_fresh]])
+    return found
+
+
+def _of_other_types(
+    pools: dict[str, NDArray[np.intp]], truth: NDArray[np.object_], chosen: NDArray[np.intp], n: int, rng: np.random.Generator
+) -> list[NDArray[np.intp]]:  # fmt: skip
+    """Return for each chosen cell ``n`` cells of other types, drawn by lot; none where there is one type."""
+    every = np.concatenate(list(pools.values()))
+    found = []
+    for cell in chosen:
+        others = every[truth[every] != truth[cell]]
+        found.append(rng.choice(others, min(n, len(others)), replace=False))
     return found

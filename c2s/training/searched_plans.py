@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from c2s.artefacts import atomic_path, read_record, whole_record, write_json
+from c2s.artefacts import atomic_path, hash_of, read_record, whole_record, write_json
 from c2s.engines.layer_routing.plan import LayerPlan
 from c2s.engines.layer_routing.routing import mean_depth
 from c2s.engines.layer_routing.searching import SearchResult
@@ -40,6 +40,8 @@ class SearchedPlans:
         Fingerprint of the model.
     config : dict
         Of the search.
+    seen : tuple of str
+        Hashes of the cells whose labels had a part in the plans: those searched, and those that plans were tested on.
     """
 
     sentences: CellSentences
@@ -47,6 +49,7 @@ class SearchedPlans:
     labels_key: str
     base: str
     config: dict[str, Any]
+    seen: tuple[str, ...] = ()
 
     @property
     def plans(self) -> list[LayerPlan]:
@@ -75,7 +78,7 @@ class SearchedPlans:
         with atomic_path(place / _TABLE) as temporary:
             self.table.to_csv(temporary, index_label="cell")
         record = {
-            "format": KIND, "version": VERSION, "base": self.base, "labels_key": self.labels_key, "config": self.config,
+            "format": KIND, "version": VERSION, "base": self.base, "labels_key": self.labels_key, "config": self.config, "seen": list(self.seen),
             "plans": self.table.to_dict(orient="list"),
         }  # fmt: skip
         write_json(place / _RECORD, record)
@@ -98,12 +101,21 @@ class SearchedPlans:
                 msg = f"{path} holds {len(table)} plans of {len(sentences)} cells; search again"
                 raise ArtefactError(msg)
             table.index = sentences.obs.index
-            found = cls(sentences, table, record["labels_key"], record["base"], record["config"])
+            seen = tuple(map(str, record["seen"]))
+            found = cls(sentences, table, record["labels_key"], record["base"], record["config"], seen)
             depths = {len(plan) for plan in found.plans}
         if len(depths) > 1:
             msg = f"{path} holds plans of {', '.join(map(str, sorted(depths)))} layers; search again"
             raise ArtefactError(msg)
         return found
+
+
+def cell_hashes(sentences: CellSentences) -> list[str]:
+    """Return 16 hex digits of each cell's genes in order; of a cell without genes, its name and not what others share with it."""
+    names = sentences.obs.index.astype(str)
+    return [
+        hash_of(sentences.row(i)) if len(sentences.row(i)) else f"no genes: {names[i]}" for i in range(len(sentences))
+    ]
 
 
 def plan_table(

@@ -8,6 +8,7 @@ import torch
 
 import c2s
 from c2s.engines.elastic_cache.settings import DecodeSettings
+from c2s.engines.layer_routing.plan import LayerPlan
 from c2s.errors import ConfigError, ModelError
 from c2s.models.diffusion_lm import DiffusionLM
 from c2s.models.loading import load_cell_lm
@@ -146,7 +147,10 @@ def test_what_a_diffusion_model_cannot_is_refused_with_the_reason(written, respo
         response_problem(
             model, model.encode(simulated().training), validation=np.zeros(simulated().training.n_obs, bool)
         )
-    with pytest.raises(ModelError, match="routing needs a model that foretells the next"), model.routed(None):
+    with (
+        pytest.raises(ModelError, match="routing needs a model that foretells the next"),
+        model.routed(LayerPlan.parse("1")),
+    ):
         pass
     with pytest.raises(ConfigError, match="masked_diffusion writes sentences"):
         train(simulated().training, "nowhere", task="cell_type_annotation", objective="masked_diffusion")

@@ -16,8 +16,10 @@ from c2s.errors import ConfigError, ModelError
 from c2s.models.batching import left_padded
 from c2s.models.prefix import PrefixDecoder
 from c2s.models.routed_prefix import RoutedPrefixDecoder
+from c2s.perturbation.swap import swap_gaps
 from tests.engines.layer_routing import toy
 from tests.models.untrained import DRUGS, cells_of, tiny_transformer, untrained
+from tests.training import routable
 
 L = 4
 
@@ -241,3 +243,14 @@ def test_what_is_refused_and_why(lm, router, cells):
         RoutedPrefixDecoder(untrained().model, router)
     with pytest.raises(ModelError, match=f"trained on weights {router.base}; these are [0-9a-f]{{16}}. Give the model"):
         RoutedPrefixDecoder(deep(seed=1).model, router)
+
+
+def test_routing_that_would_be_ignored_or_misread_is_refused():
+    lm = routable.model()
+    with (
+        pytest.raises(ConfigError, match="2 plans in order, and cells are read in batches of like lengths"),
+        lm.routed(FixedPlans(PLANS[:2])),
+    ):
+        pass
+    with lm.routed(PLANS[0]), pytest.raises(ModelError, match="swap gaps are of the whole model"):
+        swap_gaps(lm, None)

@@ -12,7 +12,7 @@ from c2s.engines.layer_routing import LayerPlan
 from c2s.engines.layer_routing.fingerprint import fingerprint
 from c2s.models.cell_lm import CellLM
 from c2s.sentences.corpus import CellSentences
-from c2s.training.searched_plans import SearchedPlans
+from c2s.training.searched_plans import SearchedPlans, cell_hashes
 from tests.models.untrained import tiny_transformer, untrained
 
 N_LAYERS = 4
@@ -57,4 +57,4 @@ def taught() -> SearchedPlans:
     table = pd.DataFrame(
         {"label": cells.obs["cell_type"].to_numpy(), "plan": plans, "candidate": plans}, index=cells.obs.index
     )
-    return SearchedPlans(cells, table, "cell_type", fingerprint(model().model), {})
+    return SearchedPlans(cells, table, "cell_type", fingerprint(model().model), {}, tuple(cell_hashes(cells)))

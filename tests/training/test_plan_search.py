@@ -20,6 +20,7 @@ from tests.training import routable
 
 L = routable.N_LAYERS
 FULL = LayerPlan.execute_all(L)
+NOBODY = [np.array([], dtype=int)]  # of other types
 SMALL = PlanSearchConfig(n_cells=6, budget=12, n_fresh=6, candidates=2, length_penalty=0.2, pool=30)
 
 
@@ -39,7 +40,7 @@ def judged(gain, tmp_path, *, n=150):
     found = [search(lambda plan, cell=cell: noise.reward(cell, plan), L, budget=20, seed=cell) for cell in range(n)]
     alike = [np.arange(1000 + 8 * cell, 1008 + 8 * cell) for cell in range(n)]
     config = PlanSearchConfig(margin=0.0, length_penalty=0.0)
-    return found, verdicts(noise, found, alike, tmp_path / "tests.jsonl", config, progress=False)
+    return found, verdicts(noise, found, alike, NOBODY * n, tmp_path / "tests.jsonl", config, progress=False)
 
 
 def test_luck_does_not_hold_and_a_gain_does(tmp_path):
@@ -57,6 +58,25 @@ def test_luck_does_not_hold_and_a_gain_does(tmp_path):
     assert np.mean(held) > 0.9 * np.mean(tried)
 
 
+def test_a_plan_that_gives_all_cells_one_label_is_not_kept(tmp_path):
+    """It is right for the cell searched and for all of its type, whatever their genes."""
+
+    class OneLabel:
+        def reward(self, cell, plan):
+            says_it_to_all = str(plan) == "0000"
+            return -0.01 if says_it_to_all and cell < 9 else -8.0 if says_it_to_all else -0.1
+
+    found = [search(lambda plan: OneLabel().reward(0, plan), L, budget=81, method="exhaustive", length_penalty=0.3)]
+    assert str(found[0].best) == "0000"
+    config = PlanSearchConfig(candidates=1)
+    args = (OneLabel(), found, [np.arange(1, 9)])
+    (kept,) = verdicts(*args, NOBODY, tmp_path / "a.jsonl", config, progress=False)
+    (refused,) = verdicts(*args, [np.arange(9, 17)], tmp_path / "b.jsonl", config, progress=False)
+    assert kept.plan == refused.candidate == "0000"
+    assert refused.plan != "0000"
+    assert refused.blind == 1
+
+
 def test_a_plan_that_saves_nothing_must_gain(tmp_path):
     """Equal rewards everywhere: a margin lets the shallower plan through, and never one that is as deep."""
 
@@ -69,7 +89,9 @@ def test_a_plan_that_saves_nothing_must_gain(tmp_path):
         found = [search(lambda each, plan=plan: float(each == plan), L, budget=81, method="exhaustive")]
         assert found[0].best == plan
         config = PlanSearchConfig(candidates=1, length_penalty=0.0)
-        (verdict,) = verdicts(Flat(), found, [np.arange(1, 9)], tmp_path / f"{text}.jsonl", config, progress=False)
+        (verdict,) = verdicts(
+            Flat(), found, [np.arange(1, 9)], NOBODY, tmp_path / f"{text}.jsonl", config, progress=False
+        )
         assert (verdict.plan == text) is holds
         assert (verdict.candidate, verdict.difference, verdict.tested) == (text, 0.0, 1)
 
@@ -81,11 +103,11 @@ def test_the_next_best_plan_is_tried_where_the_best_does_not_hold(tmp_path):
 
     found = [search(lambda plan: Known().reward(0, plan), L, budget=81, method="exhaustive")]
     config = PlanSearchConfig(length_penalty=0.0)
-    (verdict,) = verdicts(Known(), found, [np.arange(1, 9)], tmp_path / "a.jsonl", config, progress=False)
-    assert (verdict.plan, verdict.candidate, verdict.difference, verdict.tested) == ("1101", "1101", 2.0, 2)
+    (verdict,) = verdicts(Known(), found, [np.arange(1, 9)], NOBODY, tmp_path / "a.jsonl", config, progress=False)
+    assert (verdict.plan, verdict.candidate, verdict.difference, verdict.tested) == ("1101", "0111", 2.0, 2)
     assert verdict.p == 0.5**8
     (verdict,) = verdicts(
-        Known(), found, [np.arange(1, 9)], tmp_path / "b.jsonl", config.with_(candidates=1), progress=False
+        Known(), found, [np.arange(1, 9)], NOBODY, tmp_path / "b.jsonl", config.with_(candidates=1), progress=False
     )
     assert (verdict.plan, verdict.candidate, verdict.difference, verdict.tested) == ("1111", "0111", -1.0, 1)
 

@@ -1,4 +1,4 @@
-"""Which weights a decoder has, whatever dtype it is loaded in and whatever adapters lie on it."""
+"""Which weights a decoder has, whether in float32 or bfloat16 and whatever adapters lie on it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ _ADAPTERS = ("lora_", "modules_to_save", "prompt_encoder")
 def fingerprint(model: Any) -> str:
     """Return 16 hex digits of a decoder's own weights: names, shapes, and 64 values of each, spread evenly, in bfloat16.
 
-    Adapters are left out, so that a LoRA-tuned model is known by what it was tuned from; merged, it is another one.
+    Those of the output layer are among them. Adapters are left out, so that a LoRA-tuned model is known by what it was tuned from; merged, it is
+    another one, as is a model in float16, which rounds otherwise.
     """
     decoder = decoder_of(model)
     told: list[Any] = []
-    for name, weight in decoder.body.named_parameters():
+    head = decoder.model.get_output_embeddings() if hasattr(decoder.model, "get_output_embeddings") else None
+    outputs = [] if head is None else [(f"head.{name}", weight) for name, weight in head.named_parameters()]
+    for name, weight in (*decoder.body.named_parameters(), *outputs):
         if any(part in name for part in _ADAPTERS):
             continue
         flat = weight.detach().reshape(-1)

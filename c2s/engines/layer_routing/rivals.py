@@ -5,6 +5,7 @@ A router that decides anew at every token is not among them: its gaps in the cac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -113,7 +114,14 @@ class ConfidenceExit:
         last = (tokens * places).argmax(1)
         with torch.no_grad():
             logits = self.decoder.head(hidden[torch.arange(len(hidden), device=hidden.device), last])
-        sure = (logits.float().softmax(-1).amax(-1) > self.threshold).cpu()
+        top, place = logits.double().max(-1, keepdim=True)
+        others = logits.double().scatter(-1, place, -torch.inf).logsumexp(-1)
+        odds = (
+            math.log(self.threshold / (1 - self.threshold))
+            if 0 < self.threshold < 1
+            else math.inf * (self.threshold or -1)
+        )
+        sure = (top[:, 0] - others > odds).cpu()  # in log-odds: probabilities near 1 are all alike
         left = reading.actions[:, layer - 1] == SKIP
         return torch.where(sure | left, SKIP, EXECUTE).to(torch.int8)
 
