@@ -41,7 +41,7 @@ class CellGeneration(TextTask):
 
     @property
     def segments(self) -> tuple[tuple[str, int, int], ...]:
-        """The lists of genes of an answer in marks: the mark that ends each, its least and its most genes."""
+        """Mark that ends each list of an answer in marks, with its least and its most genes."""
         return (("end", 1, self.n_genes),)
 
     def prompt(

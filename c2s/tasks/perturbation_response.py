@@ -52,7 +52,7 @@ class PerturbationResponse:
 
     @property
     def segments(self) -> tuple[tuple[str, int, int], ...]:
-        """The lists of genes of an answer: the mark that ends each, its least and its most genes."""
+        """Mark that ends each list of an answer, with its least and its most genes."""
         if self.target == "delta":
             return (("down", 0, self.n_up), ("end", 0, self.n_down))
         return (("end", 1, self.n_answer),)

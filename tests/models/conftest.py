@@ -1,20 +1,11 @@
-"""Untrained models, built once a session, and one thread for torch."""
+"""Untrained models, built once a session."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
 from c2s.models.cell_lm import CellLM
 from tests.models.untrained import VOCABULARIES, untrained
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ from c2s.errors import ConfigError, ModelError
 
 
 @dataclass
-class Request:
+class GenerateCall:
     """One call of ``generate``."""
 
     rows: int | None
@@ -56,7 +56,7 @@ class Routing:
     decider: Decider
     executed: int = 0
     whole: int = 0
-    _request: Request | None = None
+    _request: GenerateCall | None = None
     _mask: Any = None
     _reading: Reading | None = field(default=None, repr=False)
 
@@ -217,7 +217,7 @@ def _request_maker(routing: Routing, generate: Callable[..., Any], whole_prompts
         given = next(
             (each for each in (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if each is not None), None
         )
-        outer, routing._request = routing._request, Request(None if given is None else len(given))
+        outer, routing._request = routing._request, GenerateCall(None if given is None else len(given))
         try:
             return generate(inputs, generation_config, *args, **kwargs)
         finally:
