@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from c2s.config import Config
+from c2s.config import Config, Seed
 from c2s.engines.layer_routing.searching import Method
 from c2s.training.label_rewards import Kind
 
@@ -49,7 +49,7 @@ class PlanSearchConfig(Config):
     margin: float = Field(0.05, ge=0)
     alpha: float = Field(0.05, gt=0, lt=1)
     pool: int = Field(200, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _enough_fresh(self) -> Self:
